@@ -1,0 +1,3 @@
+//! TIR to machine code, and the artifact.
+
+pub mod kernel;

@@ -1,0 +1,5 @@
+//! The reference evaluator: the meaning of a program.
+
+mod value;
+
+pub use value::{Closure, Value};

@@ -1,0 +1,15 @@
+//! The language of Fermata: types, expressions, operators, their meaning and their text.
+
+pub mod diag;
+pub mod entity;
+pub mod eval;
+pub mod expr;
+pub mod op;
+pub mod scalar;
+pub mod te;
+pub mod tensor;
+pub mod tir;
+pub mod types;
+
+pub use cranelift_entity;
+pub use half;

@@ -1,0 +1,47 @@
+//! The op table: one row an operator, a file a family.
+//!
+//! A new operator is one [`OpDef`] in its family's `OPS` with its functions beside it, and
+//! one case file; nothing else is touched. Programs refer to rows through [`Op`], so a user's
+//! own crate may define more and hand them to [`OpTable::with`].
+
+mod attrs;
+mod table;
+
+pub use attrs::{AttrDef, AttrField, AttrKind, AttrValue, Attrs, OpAttrs};
+pub use table::{FusePattern, Lower, Op, OpDef, OpError, Purity, TeFn, no_backward};
+
+use std::collections::BTreeMap;
+
+/// Every family's rows.
+const FAMILIES: &[&[&OpDef]] = &[];
+
+/// Operators by name: the built-in rows and a user's own.
+#[derive(Clone)]
+pub struct OpTable {
+    by_name: BTreeMap<&'static str, Op>,
+}
+
+impl OpTable {
+    /// The built-in operators.
+    pub fn standard() -> OpTable {
+        let rows = FAMILIES.iter().flat_map(|family| family.iter());
+        OpTable { by_name: rows.map(|def| (def.name, Op(def))).collect() }
+    }
+
+    /// These operators and more; a row of an existing name replaces it.
+    #[must_use]
+    pub fn with(mut self, rows: &[&'static OpDef]) -> OpTable {
+        self.by_name.extend(rows.iter().map(|def| (def.name, Op(def))));
+        self
+    }
+
+    /// The operator of this name.
+    pub fn get(&self, name: &str) -> Option<Op> {
+        self.by_name.get(name).copied()
+    }
+
+    /// All operators, sorted by name.
+    pub fn iter(&self) -> impl Iterator<Item = Op> + '_ {
+        self.by_name.values().copied()
+    }
+}

@@ -1,0 +1,3 @@
+//! From fused modules to plans of TIR kernels.
+
+pub mod plan;

@@ -1,0 +1,136 @@
+//! The plan: a lowered program as a list of steps over buffers.
+//!
+//! Buffers are numbered for the whole plan; inside a sub-plan of an `if` they are the same
+//! buffers, inside a called function its own. All sizes are static. The memory plan gives
+//! every temporary an offset in one arena; constants, inputs and outputs lie outside it.
+
+use std::sync::Arc;
+
+use fermata_ir::entity::PrimaryMap;
+use fermata_ir::entity_id;
+use fermata_ir::tensor::Tensor;
+use fermata_ir::tir::PrimFunc;
+use fermata_ir::types::DType;
+
+entity_id!(/// A buffer of a plan.
+    BufferId, "buf");
+entity_id!(/// A kernel of a program.
+    KernelId, "k");
+entity_id!(/// A function of a program: `main` and what it calls.
+    FuncId, "f");
+
+/// A lowered program.
+#[derive(Clone, Debug, Default)]
+pub struct Program {
+    /// Kernels, each once: equal TIR is one kernel.
+    pub kernels: PrimaryMap<KernelId, Kernel>,
+    /// Functions; the entry is [`Program::entry`].
+    pub funcs: PrimaryMap<FuncId, FuncPlan>,
+    /// The function that runs.
+    pub entry: Option<FuncId>,
+    /// Constants, shared by all functions.
+    pub constants: Vec<Tensor>,
+}
+
+/// A kernel: a scheduled function with one outermost tile loop.
+#[derive(Clone, Debug)]
+pub struct Kernel {
+    /// The scheduled TIR.
+    pub func: Arc<PrimFunc>,
+    /// Number of tiles.
+    pub tiles: u64,
+}
+
+/// A function: parameters, results, buffers and steps.
+#[derive(Clone, Debug, Default)]
+pub struct FuncPlan {
+    /// The name of the global function it came from.
+    pub name: Arc<str>,
+    /// Parameters in order (tuples flattened), with the names as the model gives them.
+    pub inputs: Vec<Port>,
+    /// Results in order (tuples flattened).
+    pub outputs: Vec<Port>,
+    /// All buffers.
+    pub buffers: PrimaryMap<BufferId, PlanBuffer>,
+    /// What to do.
+    pub steps: Vec<Step>,
+    /// Bytes of the arena that temporaries lie in.
+    pub arena_bytes: usize,
+}
+
+/// A parameter or a result.
+#[derive(Clone, Debug)]
+pub struct Port {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its buffer. A result may be a parameter's or a constant's buffer; the executor copies it out.
+    pub buffer: BufferId,
+}
+
+/// A buffer of a plan.
+#[derive(Clone, Debug)]
+pub struct PlanBuffer {
+    /// Sizes.
+    pub shape: Vec<usize>,
+    /// Element type.
+    pub dtype: DType,
+    /// Where it lies.
+    pub place: Place,
+}
+
+impl PlanBuffer {
+    /// Size in bytes.
+    pub fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bytes()
+    }
+}
+
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// A parameter: memory of the caller.
+    Input,
+    /// A result: memory that the executor hands out.
+    Output,
+    /// A constant of the program.
+    Constant(usize),
+    /// In the arena, at this offset, aligned to 64 bytes.
+    Arena(usize),
+}
+
+/// One step.
+#[derive(Clone, Debug)]
+pub enum Step {
+    /// Run all tiles of a kernel. Arguments follow the kernel's parameters.
+    Launch {
+        /// Which kernel.
+        kernel: KernelId,
+        /// Buffers, inputs then outputs.
+        args: Vec<BufferId>,
+    },
+    /// One of two lists of steps.
+    If {
+        /// A bool scalar.
+        cond: BufferId,
+        /// Steps if it is true.
+        then: Vec<Step>,
+        /// Steps if it is false.
+        els: Vec<Step>,
+    },
+    /// A call of another function, with an arena of its own; depth is bounded by the executor.
+    Call {
+        /// Which.
+        func: FuncId,
+        /// Its inputs.
+        args: Vec<BufferId>,
+        /// Where its outputs go.
+        results: Vec<BufferId>,
+    },
+    /// Copies all bytes.
+    Copy {
+        /// From.
+        src: BufferId,
+        /// To; of the same size.
+        dst: BufferId,
+    },
+}

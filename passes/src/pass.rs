@@ -1,0 +1,111 @@
+//! What a pass is: a named, documented, optioned function over a module.
+
+use fermata_ir::diag::{Diagnostic, Diagnostics};
+use fermata_ir::expr::Module;
+
+/// The form a program is in; a pass says which it takes and gives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Stage {
+    /// Any tensor-level program.
+    Relay,
+    /// Tensor-level, no lets around pure values: sharing only.
+    Graph,
+    /// Tensor-level, every step let-bound.
+    ANormal,
+    /// Calls of primitive functions: the groups that become kernels.
+    Fused,
+}
+
+/// The rounding that a pass may change (DESIGN section 14).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum FloatClass {
+    /// Bitwise the same results.
+    Exact,
+    /// Only rounding changes; at -O2 and above.
+    Algebraic,
+    /// Results change within a stated error; only by flag.
+    Approximate,
+}
+
+/// A typed option of a pass: `--passes=fold_constant{max_elements=1000}`.
+#[derive(Clone, Copy, Debug)]
+pub struct OptionDef {
+    /// The name.
+    pub name: &'static str,
+    /// One line.
+    pub doc: &'static str,
+    /// The default, whose kind is the option's kind.
+    pub default: OptionValue,
+}
+
+/// The value of an option.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OptionValue {
+    /// A truth value.
+    Bool(bool),
+    /// An integer.
+    Int(i64),
+    /// One of some words; the first of a default is the default.
+    Word(&'static str),
+}
+
+/// A row of the pass table.
+pub struct PassDef {
+    /// The name on the command line: `fold_constant`.
+    pub name: &'static str,
+    /// Relay's name: `FoldConstant`.
+    pub relay_name: &'static str,
+    /// The lowest `-O` level at which the standard pipelines run it.
+    pub level: u8,
+    /// One line.
+    pub doc: &'static str,
+    /// Options.
+    pub options: &'static [OptionDef],
+    /// Passes that must have run since the program last changed.
+    pub requires: &'static [&'static str],
+    /// The forms that it takes: this one or, where it is [`Stage::Relay`], any.
+    pub takes: Stage,
+    /// The form that it gives; `None` leaves it.
+    pub gives: Option<Stage>,
+    /// What it may do to floating-point results.
+    pub float: FloatClass,
+    /// Does it.
+    pub run: fn(&mut Module, &mut PassContext) -> Result<Outcome, Diagnostics>,
+}
+
+/// Whether a pass changed the program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Nothing changed.
+    Unchanged,
+    /// Something did.
+    Changed,
+}
+
+/// What a pass is given besides the program, and what it tells of its work.
+#[derive(Debug, Default)]
+pub struct PassContext {
+    /// Option values that were given, by name.
+    pub options: Vec<(&'static str, OptionValue)>,
+    /// Rewrites left before the pass must stop; `None` is no limit.
+    pub fuel: Option<u64>,
+    /// How many rewrites fired.
+    pub rewrites: u64,
+    /// Remarks: what fired, what did not and why.
+    pub remarks: Vec<Diagnostic>,
+    /// Whether remarks are wanted; a pass need not build them otherwise.
+    pub want_remarks: bool,
+}
+
+impl PassContext {
+    /// Takes one rewrite's worth of fuel; false if there is none left, and the rewrite must not be done.
+    pub fn take_fuel(&mut self) -> bool {
+        match &mut self.fuel {
+            Some(0) => return false,
+            Some(n) => *n -= 1,
+            None => {}
+        }
+        self.rewrites += 1;
+        true
+    }
+}

@@ -1,0 +1,1 @@
+//! Code to results: devices, micro-kernels and the executor.

@@ -1,0 +1,3 @@
+//! The program `testsuite`: conformance, models, benchmarks against peers.
+
+fn main() {}
