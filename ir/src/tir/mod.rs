@@ -1,5 +1,6 @@
 //! TIR: the loop-level language of kernels.
 
+mod build;
 pub mod ir;
 pub mod protocol;
 
