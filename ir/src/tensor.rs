@@ -197,6 +197,21 @@ impl Tensor {
         Ok(Tensor { dtype, shape: shape.to_vec(), storage: Storage::Owned(Arc::new(words)) })
     }
 
+    /// A tensor whose bytes `fill` writes, little-endian and in row-major order; they start as zeros.
+    ///
+    /// # Errors
+    /// If the rank or the size is past what a tensor may have.
+    pub fn filled(
+        dtype: DType,
+        shape: &[usize],
+        fill: impl FnOnce(&mut [u8]),
+    ) -> Result<Tensor, TensorError> {
+        let len = byte_len(dtype, shape)?;
+        let mut words = vec![0u64; len.div_ceil(8)];
+        fill(&mut bytemuck::cast_slice_mut(&mut words)[..len]);
+        Ok(Tensor { dtype, shape: shape.to_vec(), storage: Storage::Owned(Arc::new(words)) })
+    }
+
     /// A tensor whose bytes are a range of a mapped file; copied only if misaligned.
     ///
     /// # Errors

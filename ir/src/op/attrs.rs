@@ -45,6 +45,8 @@ pub enum AttrKind {
     List(&'static AttrKind),
     /// A value of a kind, or `None`.
     Optional(&'static AttrKind),
+    /// A value of either kind; the first that fits is taken.
+    Either(&'static AttrKind, &'static AttrKind),
 }
 
 impl AttrKind {
@@ -55,6 +57,7 @@ impl AttrKind {
         match (self, value) {
             (AttrKind::Optional(_), AttrValue::None) => Some(AttrValue::None),
             (AttrKind::Optional(kind), v) => kind.coerce(v),
+            (AttrKind::Either(a, b), v) => a.coerce(v).or_else(|| b.coerce(v)),
             (AttrKind::Int, AttrValue::Int(_))
             | (AttrKind::Float, AttrValue::Float(_))
             | (AttrKind::Bool, AttrValue::Bool(_))
@@ -85,6 +88,7 @@ impl fmt::Display for AttrKind {
             AttrKind::DType => f.write_str("a dtype"),
             AttrKind::List(k) => write!(f, "a list of {k}"),
             AttrKind::Optional(k) => write!(f, "{k} or None"),
+            AttrKind::Either(a, b) => write!(f, "{a} or {b}"),
         }
     }
 }

@@ -5,6 +5,7 @@
 //! own crate may define more and hand them to [`OpTable::with`].
 
 mod attrs;
+pub mod strided;
 mod table;
 
 pub use attrs::{AttrDef, AttrField, AttrKind, AttrValue, Attrs, OpAttrs};

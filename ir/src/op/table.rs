@@ -6,6 +6,7 @@ use std::hash::{Hash, Hasher};
 use super::attrs::{AttrDef, Attrs};
 use crate::eval::Value;
 use crate::te;
+use crate::tensor::TensorError;
 use crate::types::{DType, TensorType, Type};
 
 /// A row of the op table: everything there is to know of an operator.
@@ -113,6 +114,12 @@ impl OpError {
     pub fn help(mut self, help: impl Into<String>) -> OpError {
         self.help = Some(help.into());
         self
+    }
+}
+
+impl From<TensorError> for OpError {
+    fn from(error: TensorError) -> OpError {
+        OpError::new(error.to_string())
     }
 }
 
