@@ -1,5 +1,6 @@
 //! The language of Fermata: types, expressions, operators, their meaning and their text.
 
+mod compact;
 pub mod diag;
 pub mod entity;
 pub mod eval;
@@ -10,6 +11,7 @@ pub mod te;
 pub mod tensor;
 pub mod tir;
 pub mod types;
+pub mod walk;
 
 pub use cranelift_entity;
 pub use half;
