@@ -6,19 +6,24 @@
 //!
 //! Integers wrap. Integer division truncates, and division or remainder by zero is 0;
 //! `MIN / -1` is `MIN` and its remainder 0. Shifts by the width or more (or by a negative
-//! amount) give 0, or the sign for `>>` of a negative number. f16 and bf16 compute in f32
-//! and round once. `minimum` and `maximum` propagate NaN, as numpy's do; `round` is half to even.
-//! Conversions from float to integer saturate and take NaN to 0.
+//! amount) give 0, or the sign for `>>` of a negative number. An integer to a negative power is
+//! 1 divided by the positive one. f16 and bf16 compute in f32 and round once. `minimum` and
+//! `maximum` propagate NaN, as numpy's do, and order -0 before 0; `round` is half to even.
+//! Division of floats rounded down is `floor(a / b)`; remainders of floats are exact, those with
+//! the sign of the divisor up to the one addition that brings the sign.
+//! Conversions from float to integer saturate and take NaN to 0, and all round once.
 
 mod arith;
 
-pub use arith::{binary, cast, compare, unary};
+pub use arith::{Arith, Binary, Convert, Unary, UnaryFn};
+pub use arith::{binary, binary_fn, cast, compare, compare_fn, unary, unary_fn};
 
 use std::fmt;
 
 use half::{bf16, f16};
 
-use crate::tensor::{Bool8, Element};
+use crate::dispatch;
+use crate::tensor::Element;
 use crate::types::DType;
 
 /// A function of one scalar that keeps the dtype (predicates give `bool`).
@@ -136,30 +141,12 @@ impl Scalar {
 
     /// The number `value` in a dtype: floats round, integers saturate.
     pub fn from_f64(dtype: DType, value: f64) -> Scalar {
-        match dtype {
-            DType::F16 => Scalar::of(f16::from_f64(value)),
-            DType::BF16 => Scalar::of(bf16::from_f64(value)),
-            DType::F32 => Scalar::of(value as f32),
-            DType::F64 => Scalar::of(value),
-            DType::I8 => Scalar::of(value as i8),
-            DType::I16 => Scalar::of(value as i16),
-            DType::I32 => Scalar::of(value as i32),
-            DType::I64 => Scalar::of(value as i64),
-            DType::U8 => Scalar::of(value as u8),
-            DType::U16 => Scalar::of(value as u16),
-            DType::U32 => Scalar::of(value as u32),
-            DType::U64 => Scalar::of(value as u64),
-            DType::Bool => Scalar::of(Bool8((value != 0.0) as u8)),
-        }
+        dispatch!(dtype, T => Scalar::of(T::of_f64(value)))
     }
 
     /// The integer `value` in a dtype: integers wrap, floats round.
     pub fn from_i64(dtype: DType, value: i64) -> Scalar {
-        if dtype.is_float() {
-            Scalar::from_f64(dtype, value as f64)
-        } else {
-            Scalar::from_bits(dtype, value as u64)
-        }
+        dispatch!(dtype, T => Scalar::of(T::of_i64(value)))
     }
 
     /// The dtype.
