@@ -5,6 +5,7 @@ pub mod diag;
 pub mod entity;
 pub mod eval;
 pub mod expr;
+pub mod front;
 pub mod op;
 pub mod scalar;
 pub mod te;

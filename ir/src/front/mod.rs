@@ -1,0 +1,114 @@
+//! Readers of files from elsewhere: models and arrays.
+//!
+//! A file's kind is told by its content, never by its name: [`sniff`]. Every reader treats
+//! its input as hostile: lengths are checked before anything is allocated, and what is
+//! wrong is a diagnostic that names the place.
+
+pub mod npy;
+pub mod onnx;
+
+/// What a file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// An ONNX model.
+    Onnx,
+    /// Relay text.
+    Relay,
+    /// TIR in TVMScript.
+    Tir,
+    /// A compiled artifact, or another zip file.
+    Artifact,
+    /// One numpy array.
+    Npy,
+    /// A zip file of numpy arrays.
+    Npz,
+    /// Named tensors of a checkpoint.
+    Safetensors,
+    /// A quantised checkpoint of llama.cpp.
+    Gguf,
+}
+
+/// How many bytes of a file [`sniff`] looks at.
+pub const SNIFF_BYTES: usize = 4096;
+
+/// Tells what a file holds from its first bytes ([`SNIFF_BYTES`] are enough), if it is
+/// anything that is known here.
+pub fn sniff(head: &[u8]) -> Option<Kind> {
+    let head = &head[..head.len().min(SNIFF_BYTES)];
+    if head.starts_with(npy::MAGIC) {
+        return Some(Kind::Npy);
+    }
+    if head.starts_with(b"PK\x03\x04") || head.starts_with(b"PK\x05\x06") {
+        return Some(zip_kind(head));
+    }
+    if head.starts_with(b"GGUF") {
+        return Some(Kind::Gguf);
+    }
+    if head.get(8) == Some(&b'{') && head.first_chunk().is_some_and(|n| u64::from_le_bytes(*n) < 1 << 40) {
+        return Some(Kind::Safetensors);
+    }
+    if let Some(text) = as_text(head) {
+        let is_tir = text.contains("T.prim_func") || text.contains("tvm.script");
+        return Some(if is_tir { Kind::Tir } else { Kind::Relay });
+    }
+    looks_like_model(head).then_some(Kind::Onnx)
+}
+
+/// A zip file whose first entry is an array is an npz.
+fn zip_kind(head: &[u8]) -> Kind {
+    let name_len = head.get(26..28).map_or(0, |b| usize::from(u16::from_le_bytes([b[0], b[1]])));
+    match head.get(30..30 + name_len) {
+        Some(name) if name.ends_with(b".npy") => Kind::Npz,
+        None if name_len == 0 => Kind::Npz,
+        Some(_) | None => Kind::Artifact,
+    }
+}
+
+/// The text, if these are bytes of a text file, perhaps cut inside a character.
+fn as_text(head: &[u8]) -> Option<&str> {
+    let text = match std::str::from_utf8(head) {
+        Ok(text) => text,
+        Err(e) if e.error_len().is_none() => std::str::from_utf8(&head[..e.valid_up_to()]).ok()?,
+        Err(_) => return None,
+    };
+    let is_text = |c: char| !c.is_control() || matches!(c, '\n' | '\r' | '\t');
+    (!text.trim().is_empty() && text.chars().all(is_text)).then_some(text)
+}
+
+/// True if the first field is one of `ModelProto` with the wire type that it must have.
+fn looks_like_model(head: &[u8]) -> bool {
+    match head {
+        [tag, rest @ ..] => match tag >> 3 {
+            1 | 5 => tag & 7 == 0 && !rest.is_empty(),
+            2..=4 | 6..=8 | 14 => tag & 7 == 2 && !rest.is_empty(),
+            _ => false,
+        },
+        [] => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kinds_are_told_by_content() {
+        let onnx = [8u8, 13, 18, 7, b'p', b'y', b't', b'o', b'r', b'c', b'h'];
+        let mut safetensors = 2u64.to_le_bytes().to_vec();
+        safetensors.extend(b"{}");
+        let cases: [(&[u8], Option<Kind>); 9] = [
+            (&onnx, Some(Kind::Onnx)),
+            (b"\x93NUMPY\x01\x00", Some(Kind::Npy)),
+            (b"#[version = \"0.0.5\"]\ndef @main() { 1 }", Some(Kind::Relay)),
+            ("def @main(%\u{e9}".as_bytes(), Some(Kind::Relay)),
+            (b"# from tvm.script import tir as T\n", Some(Kind::Tir)),
+            (b"GGUF\x03\0\0\0", Some(Kind::Gguf)),
+            (&safetensors, Some(Kind::Safetensors)),
+            (b"", None),
+            (b"\xff\xfe\0\0\0", None),
+        ];
+        for (bytes, kind) in cases {
+            assert_eq!(sniff(bytes), kind, "{bytes:?}");
+        }
+    }
+}
