@@ -75,13 +75,13 @@ pub fn read_npz(bytes: &[u8]) -> Result<Arrays, Diagnostic> {
     let mut arrays = Arrays::new();
     for i in 0..archive.len() {
         let entry = archive.by_index(i).map_err(|e| damaged(&e))?;
-        let name = entry.name().to_string();
+        let name = entry.name().map_err(|e| damaged(&e))?.into_owned();
         let name = name.strip_suffix(".npy").unwrap_or(&name).to_string();
         let mut unpacked = Vec::new();
         entry.take(budget + 1).read_to_end(&mut unpacked).map_err(|e| damaged(&e))?;
-        budget = budget
-            .checked_sub(unpacked.len() as u64)
-            .ok_or_else(|| malformed(format!("array `{name}` unpacks to more than a file of this size may")))?;
+        budget = budget.checked_sub(unpacked.len() as u64).ok_or_else(|| {
+            malformed(format!("array `{name}` unpacks to more than a file of this size may"))
+        })?;
         let tensor = read_npy(&unpacked).map_err(|d| d.note(format!("in array `{name}`")))?;
         if arrays.insert(name.clone(), tensor).is_some() {
             return Err(malformed(format!("array `{name}` occurs twice in the npz file")));
@@ -262,7 +262,8 @@ mod tests {
         for dtype in DType::ALL {
             for shape in [&[][..], &[3], &[2, 3], &[2, 0, 4]] {
                 let len = byte_len(dtype, shape).expect("small");
-                let data: Vec<u8> = (0..len as u8).map(|i| if dtype == DType::Bool { i % 2 } else { i }).collect();
+                let data: Vec<u8> =
+                    (0..len as u8).map(|i| if dtype == DType::Bool { i % 2 } else { i }).collect();
                 let tensor = Tensor::from_bytes(dtype, shape, &data).expect("small");
                 let bytes = write_npy(&tensor);
                 assert_eq!((bytes.len() - len) % 64, 0, "numpy aligns data to 64 bytes");
@@ -282,7 +283,9 @@ mod tests {
     #[test]
     fn hostile_headers_are_refused() {
         let f4 = |shape: &str| format!("{{'descr': '<f4', 'fortran_order': False, 'shape': ({shape}), }}");
-        for shape in ["1000000000000,", "4294967296, 4294967296", "-1,", "1e3,", "2, 2", "99999999999999999999999,"] {
+        for shape in
+            ["1000000000000,", "4294967296, 4294967296", "-1,", "1e3,", "2, 2", "99999999999999999999999,"]
+        {
             assert!(read_npy(&with_header(&f4(shape), &[0; 8])).is_err(), "{shape}");
         }
         let rank = "1, ".repeat(1000);

@@ -76,8 +76,7 @@ fn inside(folder: &Path, location: &str) -> Result<PathBuf, String> {
     }
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     let root = folder.canonicalize().map_err(|e| format!("the model's folder: {e}"))?;
-    let path =
-        root.join(relative).canonicalize().map_err(|e| format!("external file `{location}`: {e}"))?;
+    let path = root.join(relative).canonicalize().map_err(|e| format!("external file `{location}`: {e}"))?;
     if !path.starts_with(&root) {
         return Err(format!("external data `{location}` leaves the model's folder through a link"));
     }

@@ -179,7 +179,6 @@ pub(super) struct Attribute<'a> {
     kind: i32,
 }
 
-
 impl<'a> Message<'a> for Attribute<'a> {
     fn field(&mut self, field: Field<'a>, reader: &Reader<'a, '_>) -> Wire<()> {
         match field.number {

@@ -124,7 +124,9 @@ impl<'a> Reader<'a, '_> {
     fn varint(&mut self) -> Wire<u64> {
         let mut value = 0u64;
         for shift in (0..70).step_by(7) {
-            let Some(&byte) = self.data.get(self.pos) else { return self.error("the file ends inside a number") };
+            let Some(&byte) = self.data.get(self.pos) else {
+                return self.error("the file ends inside a number");
+            };
             self.pos += 1;
             value |= u64::from(byte & 0x7f).checked_shl(shift).unwrap_or(0);
             if byte & 0x80 == 0 {
