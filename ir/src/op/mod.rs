@@ -5,8 +5,10 @@
 //! own crate may define more and hand them to [`OpTable::with`].
 
 mod attrs;
+pub mod runs;
 pub mod strided;
 mod table;
+pub mod util;
 
 pub use attrs::{AttrDef, AttrField, AttrKind, AttrValue, Attrs, OpAttrs};
 pub use table::{FusePattern, Lower, Op, OpDef, OpError, Purity, TeFn, no_backward};
