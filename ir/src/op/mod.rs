@@ -5,9 +5,13 @@
 //! own crate may define more and hand them to [`OpTable::with`].
 
 mod attrs;
+pub mod indexing;
 pub mod runs;
 pub mod strided;
 mod table;
+#[cfg(test)]
+pub mod testing;
+pub mod transform;
 pub mod util;
 
 pub use attrs::{AttrDef, AttrField, AttrKind, AttrValue, Attrs, OpAttrs};
@@ -16,7 +20,7 @@ pub use table::{FusePattern, Lower, Op, OpDef, OpError, Purity, TeFn, no_backwar
 use std::collections::BTreeMap;
 
 /// Every family's rows.
-const FAMILIES: &[&[&OpDef]] = &[];
+const FAMILIES: &[&[&OpDef]] = &[transform::OPS];
 
 /// Operators by name: the built-in rows and a user's own.
 #[derive(Clone)]

@@ -55,27 +55,72 @@ impl Layout {
     }
 }
 
+/// Runs a body with `T` bound to the unsigned word of a dtype's width.
+macro_rules! words {
+    ($width:expr, $t:ident => $body:expr) => {
+        match $width {
+            1 => {
+                type $t = u8;
+                $body
+            }
+            2 => {
+                type $t = u16;
+                $body
+            }
+            4 => {
+                type $t = u32;
+                $body
+            }
+            8 => {
+                type $t = u64;
+                $body
+            }
+            other => unreachable!("no dtype has elements of {other} bytes"),
+        }
+    };
+}
+
 /// The box of `shape` that `layout` picks out of a tensor, as a tensor.
 ///
 /// # Errors
 /// If the result is larger than a tensor may be.
 pub fn pick(src: &Tensor, layout: &Layout, shape: &[usize]) -> Result<Tensor, OpError> {
+    pick_as(src, layout, shape, shape)
+}
+
+/// As [`pick`], giving the elements another shape of as many; the box may have any rank.
+///
+/// # Errors
+/// If the result is larger than a tensor may be.
+pub fn pick_as(src: &Tensor, layout: &Layout, shape: &[usize], result: &[usize]) -> Result<Tensor, OpError> {
     let width = src.dtype().bytes();
     let dense = Layout::dense(shape);
-    Ok(Tensor::filled(src.dtype(), shape, |out| copy(width, shape, src.bytes(), layout, out, &dense))?)
+    Ok(Tensor::filled(src.dtype(), result, |out| copy(width, shape, src.bytes(), layout, out, &dense))?)
 }
 
 /// Copies a box of `shape` from one array of `width`-byte elements to another.
 ///
 /// Every element of the box must lie within both arrays.
 pub fn copy(width: usize, shape: &[usize], src: &[u8], from: &Layout, dst: &mut [u8], to: &Layout) {
-    match width {
-        1 => copy_words::<u8>(shape, src, from, dst, to),
-        2 => copy_words::<u16>(shape, bytemuck::cast_slice(src), from, bytemuck::cast_slice_mut(dst), to),
-        4 => copy_words::<u32>(shape, bytemuck::cast_slice(src), from, bytemuck::cast_slice_mut(dst), to),
-        8 => copy_words::<u64>(shape, bytemuck::cast_slice(src), from, bytemuck::cast_slice_mut(dst), to),
-        other => unreachable!("no dtype has elements of {other} bytes"),
+    words!(width, T => {
+        let (src, dst) = (bytemuck::cast_slice::<u8, T>(src), bytemuck::cast_slice_mut::<u8, T>(dst));
+        copy_words(shape, src, from, dst, to);
+    });
+}
+
+/// Calls `f` with the place of every element of a box, in row-major order.
+pub fn each_place(shape: &[usize], layout: &Layout, mut f: impl FnMut(usize)) {
+    if shape.contains(&0) {
+        return;
     }
+    let steps = merged(shape, layout, &Layout::dense(shape));
+    let (outer, inner) = steps.split_at(steps.len().saturating_sub(1));
+    let row = inner.first().copied().unwrap_or(Step { len: 1, src: 0, dst: 0 });
+    for_each_place(outer, layout.offset, 0, |place, _| {
+        for i in 0..row.len as isize {
+            f((place + i * row.src) as usize);
+        }
+    });
 }
 
 /// A dimension of a box: its size and its step in both arrays.
