@@ -140,6 +140,13 @@ impl Expr {
     }
 }
 
+// A literal without a suffix is an `i32` where several conversions would do.
+impl From<i32> for Expr {
+    fn from(value: i32) -> Expr {
+        Expr::int(i64::from(value))
+    }
+}
+
 impl From<i64> for Expr {
     fn from(value: i64) -> Expr {
         Expr::int(value)

@@ -9,6 +9,7 @@
 use std::sync::Arc;
 
 use indexmap::IndexMap;
+use smallvec::{SmallVec, smallvec};
 
 use crate::entity::PrimaryMap;
 use crate::entity_id;
@@ -22,17 +23,19 @@ entity_id!(/// A loop or let variable of a function.
     VarId, "i");
 
 /// A scalar expression: a shared, immutable tree (a DAG where it was built so).
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Expr(Arc<Node>);
 
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Eq)]
 struct Node {
     kind: ExprKind,
     dtype: DType,
+    depth: u32,
+    size: u64,
 }
 
 /// What a scalar expression is made of. Both operands of a binary operation have one dtype.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ExprKind {
     /// A literal.
     Const(Scalar),
@@ -59,7 +62,12 @@ pub enum ExprKind {
 impl Expr {
     /// An expression of a given dtype. The kind must be well formed for it.
     pub fn new(kind: ExprKind, dtype: DType) -> Expr {
-        Expr(Arc::new(Node { kind, dtype }))
+        let (mut depth, mut size) = (0, 0u64);
+        for child in kind.children() {
+            depth = depth.max(child.depth());
+            size = size.saturating_add(child.size());
+        }
+        Expr(Arc::new(Node { kind, dtype, depth: depth + 1, size: size.saturating_add(1) }))
     }
 
     /// What it is made of.
@@ -70,6 +78,16 @@ impl Expr {
     /// Its dtype.
     pub fn dtype(&self) -> DType {
         self.0.dtype
+    }
+
+    /// The number of nodes on the longest way down; 1 for a leaf.
+    pub fn depth(&self) -> u32 {
+        self.0.depth
+    }
+
+    /// The number of nodes as a tree: what is shared counts as often as it is used.
+    pub fn size(&self) -> u64 {
+        self.0.size
     }
 
     /// The identity of the shared node, for tables keyed by it while the tree is alive.
@@ -92,6 +110,19 @@ impl Expr {
         match self.kind() {
             ExprKind::Const(s) if !self.dtype().is_float() => Some(s.as_i64()),
             _ => None,
+        }
+    }
+}
+
+impl ExprKind {
+    /// The operands, in order of evaluation.
+    pub fn children(&self) -> SmallVec<[&Expr; 4]> {
+        match self {
+            ExprKind::Const(_) | ExprKind::Var(_) => SmallVec::new(),
+            ExprKind::Cast(a) | ExprKind::Reinterpret(a) | ExprKind::Unary(_, a) => smallvec![a],
+            ExprKind::Binary(_, a, b) | ExprKind::Cmp(_, a, b) => smallvec![a, b],
+            ExprKind::Fma(a, b, c) | ExprKind::Select(a, b, c) => smallvec![a, b, c],
+            ExprKind::Load(_, indices) => indices.iter().collect(),
         }
     }
 }
