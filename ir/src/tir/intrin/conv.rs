@@ -1,0 +1,124 @@
+//! Two-dimensional convolutions of one image.
+
+use super::{Access, Call, Intrinsic, RegionDef, at_least};
+use crate::types::DType;
+
+const fn region(name: &'static str, dims: &'static [&'static str], access: Access) -> RegionDef {
+    RegionDef { name, dtype: DType::F32, dims, access }
+}
+
+/// Output pixels that an implementation of `conv2d_f32` gathers at a time in its scratch memory.
+pub const CONV2D_COLUMNS: usize = 64;
+
+/// Strides, dilations and panel widths are positive; sizes, offsets and padding may be 0.
+fn check(params: &[i64], names: &[&str]) -> Result<(), String> {
+    at_least(params, names, |name| matches!(name, "sh" | "sw" | "dh" | "dw" | "mr") as i64)
+}
+
+/// One group of a convolution, or some of its output rows.
+pub static CONV2D_F32: Intrinsic = Intrinsic {
+    name: "conv2d_f32",
+    doc: "Y[o, y, x] = sum over c, r, s of W[o, c, r, s] * X[c, (oh0 + y) * sh - ph + r * dh, x * sw - pw + s * dw] \
+          for y in 0..oh_count and x in 0..ow, elements of X outside h x w being 0; Y is overwritten. \
+          Wp[o / mr, (c * kh + r) * kw + s, o % mr] = W[o, c, r, s]; rows past oc are ignored.",
+    regions: &[
+        region("Y", &["oc", "oh_count", "ow"], Access::Write),
+        region("X", &["ic", "h", "w"], Access::Read),
+        region("Wp", &["ceil(oc / mr)", "ic * kh * kw", "mr"], Access::Read),
+    ],
+    params: &[
+        "oc", "oh0", "oh_count", "ow", "ic", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "mr",
+    ],
+    extents: |p| {
+        check(p, CONV2D_F32.params)?;
+        let [oc, _, oh_count, ow, ic, h, w, kh, kw, .., mr] = p else { return Err(COUNT.into()) };
+        Ok(vec![vec![*oc, *oh_count, *ow], vec![*ic, *h, *w], vec![(oc + mr - 1) / mr, ic * kh * kw, *mr]])
+    },
+    meaning: conv2d,
+    // A matrix of ic * kh * kw rows for some pixels at a time.
+    scratch_bytes: |p| {
+        let [_, _, _, _, ic, _, _, kh, kw, ..] = p else { return 0 };
+        (ic * kh * kw) as usize * CONV2D_COLUMNS * 4
+    },
+};
+
+/// A depthwise convolution, or some of its output rows.
+pub static DEPTHWISE_CONV2D_F32: Intrinsic = Intrinsic {
+    name: "depthwise_conv2d_f32",
+    doc: "Y[c, y, x] = sum over r, s of W[c, r, s] * X[c, (oh0 + y) * sh - ph + r * dh, x * sw - pw + s * dw] \
+          for y in 0..oh_count and x in 0..ow, elements of X outside h x w being 0; Y is overwritten.",
+    regions: &[
+        region("Y", &["c", "oh_count", "ow"], Access::Write),
+        region("X", &["c", "h", "w"], Access::Read),
+        region("W", &["c", "kh", "kw"], Access::Read),
+    ],
+    params: &["c", "oh0", "oh_count", "ow", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"],
+    extents: |p| {
+        check(p, DEPTHWISE_CONV2D_F32.params)?;
+        let [c, _, oh_count, ow, h, w, kh, kw, ..] = p else { return Err(COUNT.into()) };
+        Ok(vec![vec![*c, *oh_count, *ow], vec![*c, *h, *w], vec![*c, *kh, *kw]])
+    },
+    meaning: depthwise_conv2d,
+    scratch_bytes: |_| 0,
+};
+
+const COUNT: &str = "the number of parameters is wrong";
+
+/// Where a window lies: one dimension of a convolution.
+#[derive(Clone, Copy)]
+struct Window {
+    size: usize,
+    kernel: usize,
+    stride: usize,
+    pad: usize,
+    dilation: usize,
+}
+
+impl Window {
+    /// The places `(kernel, input)` that output `o` reads.
+    fn taps(self, o: usize) -> impl Iterator<Item = (usize, usize)> {
+        let place = move |k: usize| (o * self.stride + k * self.dilation).checked_sub(self.pad);
+        (0..self.kernel).filter_map(move |k| place(k).filter(|&i| i < self.size).map(|i| (k, i)))
+    }
+}
+
+fn conv2d(call: &mut Call<'_>) {
+    let [oc, oh0, oh_count, ow, ic, h, w, kh, kw, sh, sw, ph, pw, dh, dw, mr] = call.sizes();
+    let rows = Window { size: h, kernel: kh, stride: sh, pad: ph, dilation: dh };
+    let cols = Window { size: w, kernel: kw, stride: sw, pad: pw, dilation: dw };
+    for o in 0..oc {
+        for y in 0..oh_count {
+            for x in 0..ow {
+                let mut sum = 0f32;
+                for c in 0..ic {
+                    for (r, iy) in rows.taps(oh0 + y) {
+                        for (s, ix) in cols.taps(x) {
+                            let weight = call.inputs[1].f32(&[o / mr, (c * kh + r) * kw + s, o % mr]);
+                            sum += weight * call.inputs[0].f32(&[c, iy, ix]);
+                        }
+                    }
+                }
+                call.outputs[0].set_f32(&[o, y, x], sum);
+            }
+        }
+    }
+}
+
+fn depthwise_conv2d(call: &mut Call<'_>) {
+    let [channels, oh0, oh_count, ow, h, w, kh, kw, sh, sw, ph, pw, dh, dw] = call.sizes();
+    let rows = Window { size: h, kernel: kh, stride: sh, pad: ph, dilation: dh };
+    let cols = Window { size: w, kernel: kw, stride: sw, pad: pw, dilation: dw };
+    for c in 0..channels {
+        for y in 0..oh_count {
+            for x in 0..ow {
+                let mut sum = 0f32;
+                for (r, iy) in rows.taps(oh0 + y) {
+                    for (s, ix) in cols.taps(x) {
+                        sum += call.inputs[1].f32(&[c, r, s]) * call.inputs[0].f32(&[c, iy, ix]);
+                    }
+                }
+                call.outputs[0].set_f32(&[c, y, x], sum);
+            }
+        }
+    }
+}

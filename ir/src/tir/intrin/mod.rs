@@ -1,0 +1,187 @@
+//! The catalogue of tensor intrinsics: what `T.tensor_intrin` may name.
+//!
+//! An intrinsic works on regions of buffers, outputs first, and takes `int64` parameters.
+//! The catalogue says what each one means; back ends bind implementations by name.
+//!
+//! # Calling convention
+//! An implementation gets a pointer to the first element of each region, an array of
+//! `int64` and a pointer to scratch memory. The array has, for each region in order, the
+//! strides of its last [`RegionDef::rank`] dimensions in elements (the outermost first,
+//! the innermost, which is always 1, included), and then the parameters in order. A buffer
+//! may have more dimensions than the catalogue says; the region's extent is then 1 in the
+//! outer ones. Scratch memory is 64-byte aligned and has at least
+//! [`Intrinsic::scratch_bytes`] bytes.
+//!
+//! An output never shares a buffer with another region of the call.
+
+mod conv;
+mod gemm;
+
+use crate::types::DType;
+
+/// How an intrinsic uses a region.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Access {
+    /// Every element is written; what was there is not read.
+    Write,
+    /// Read only.
+    Read,
+}
+
+/// A region of an intrinsic.
+#[derive(Debug)]
+pub struct RegionDef {
+    /// Its name in the documentation.
+    pub name: &'static str,
+    /// Its dtype.
+    pub dtype: DType,
+    /// The dimensions that the intrinsic sees, named by parameters or sums of them.
+    pub dims: &'static [&'static str],
+    /// How it is used.
+    pub access: Access,
+}
+
+impl RegionDef {
+    /// Number of dimensions that the intrinsic sees.
+    pub fn rank(&self) -> usize {
+        self.dims.len()
+    }
+}
+
+/// A tensor intrinsic.
+#[derive(Debug)]
+pub struct Intrinsic {
+    /// The name.
+    pub name: &'static str,
+    /// What it computes.
+    pub doc: &'static str,
+    /// Its regions, outputs first.
+    pub regions: &'static [RegionDef],
+    /// The names of its `int64` parameters.
+    pub params: &'static [&'static str],
+    /// The extents of the regions that the parameters call for, or what is wrong with the parameters.
+    pub extents: fn(&[i64]) -> Result<Vec<Vec<i64>>, String>,
+    /// The meaning. Extents and parameters have been checked.
+    pub meaning: fn(&mut Call<'_>),
+    /// Bytes of scratch memory that an implementation may use.
+    pub scratch_bytes: fn(&[i64]) -> usize,
+}
+
+impl Intrinsic {
+    /// How many of the regions, at the front, are written.
+    pub fn outputs(&self) -> usize {
+        self.regions.iter().take_while(|r| r.access == Access::Write).count()
+    }
+
+    /// The value of a parameter by name.
+    ///
+    /// # Panics
+    /// If there is no parameter of this name.
+    pub fn param(&self, params: &[i64], name: &str) -> i64 {
+        params[self.params.iter().position(|p| *p == name).expect("a parameter of the intrinsic")]
+    }
+
+    /// Number of `int64` values before the parameters in the calling convention.
+    pub fn stride_count(&self) -> usize {
+        self.regions.iter().map(RegionDef::rank).sum()
+    }
+}
+
+/// Every tensor intrinsic, sorted by name.
+pub const CATALOGUE: &[&Intrinsic] = &[
+    &conv::CONV2D_F32,
+    &conv::DEPTHWISE_CONV2D_F32,
+    &gemm::GEMM_F32,
+    &gemm::GEMM_F32_NT,
+    &gemm::PACK_A_F32,
+    &gemm::PACK_B_F32,
+    &gemm::PACK_B_F32_NT,
+];
+
+/// The intrinsic of a name.
+pub fn lookup(name: &str) -> Option<&'static Intrinsic> {
+    CATALOGUE.iter().copied().find(|i| i.name == name)
+}
+
+/// A region as a reference implementation sees it: bytes from its first element on.
+pub struct View<'a> {
+    /// Bytes of the buffer from the region's first element to its end.
+    pub bytes: &'a [u8],
+    /// Strides in elements, outermost first.
+    pub strides: Vec<usize>,
+}
+
+/// A region that is written.
+pub struct ViewMut<'a> {
+    /// Bytes of the buffer from the region's first element to its end.
+    pub bytes: &'a mut [u8],
+    /// Strides in elements, outermost first.
+    pub strides: Vec<usize>,
+}
+
+/// The arguments of one call.
+pub struct Call<'a> {
+    /// Regions that are written.
+    pub outputs: Vec<ViewMut<'a>>,
+    /// Regions that are read.
+    pub inputs: Vec<View<'a>>,
+    /// Parameters.
+    pub params: &'a [i64],
+}
+
+impl View<'_> {
+    /// The element at an index, of a region of f32.
+    fn f32(&self, index: &[usize]) -> f32 {
+        let data: &[f32] = bytemuck::cast_slice(self.bytes);
+        data[offset(&self.strides, index)]
+    }
+}
+
+impl ViewMut<'_> {
+    /// Sets the element at an index, of a region of f32.
+    fn set_f32(&mut self, index: &[usize], value: f32) {
+        let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes);
+        data[offset(&self.strides, index)] = value;
+    }
+}
+
+fn offset(strides: &[usize], index: &[usize]) -> usize {
+    strides.iter().zip(index).map(|(s, i)| s * i).sum()
+}
+
+impl Call<'_> {
+    /// The parameters as sizes.
+    fn sizes<const N: usize>(&self) -> [usize; N] {
+        std::array::from_fn(|i| self.params[i] as usize)
+    }
+}
+
+/// Checks that parameters are at least these values, each named.
+fn at_least(params: &[i64], names: &[&str], minimum: impl Fn(&str) -> i64) -> Result<(), String> {
+    let low = params.iter().zip(names).find(|(v, name)| **v < minimum(name));
+    // The bound keeps every product of three sizes within `i64`.
+    let high = params.iter().zip(names).find(|(v, _)| **v > 1 << 20);
+    match (low, high) {
+        (Some((v, name)), _) => Err(format!("{name} is {v}, but must be at least {}", minimum(name))),
+        (_, Some((v, name))) => Err(format!("{name} is {v}, but must be at most {}", 1 << 20)),
+        _ => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_catalogue_is_sorted_and_consistent() {
+        assert!(CATALOGUE.is_sorted_by_key(|i| i.name));
+        for i in CATALOGUE {
+            let params: Vec<i64> = i.params.iter().map(|_| 1).collect();
+            let extents = (i.extents)(&params).expect("ones are valid");
+            let ranks: Vec<usize> = extents.iter().map(Vec::len).collect();
+            assert_eq!(ranks, i.regions.iter().map(RegionDef::rank).collect::<Vec<_>>(), "{}", i.name);
+            assert!(i.outputs() >= 1 && lookup(i.name).is_some());
+            assert!((i.extents)(&params.iter().map(|_| -1).collect::<Vec<_>>()).is_err());
+        }
+    }
+}
