@@ -1,8 +1,17 @@
 //! TIR: the loop-level language of kernels.
 
 mod build;
+pub mod equal;
+pub mod interval;
+pub mod intrin;
 pub mod ir;
+pub mod linear;
+pub mod names;
+pub mod print;
 pub mod protocol;
+pub mod region;
+pub mod simplify;
+pub mod visit;
 
 pub use ir::{
     Block, Buffer, BufferId, Expr, ExprKind, IterKind, IterVar, LoopKind, PrimFunc, Range, Region, Scope,
