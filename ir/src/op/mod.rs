@@ -5,6 +5,8 @@
 //! own crate may define more and hand them to [`OpTable::with`].
 
 mod attrs;
+pub mod broadcast;
+pub mod elemwise;
 pub mod indexing;
 pub mod runs;
 pub mod strided;
@@ -20,7 +22,17 @@ pub use table::{FusePattern, Lower, Op, OpDef, OpError, Purity, TeFn, no_backwar
 use std::collections::BTreeMap;
 
 /// Every family's rows.
-const FAMILIES: &[&[&OpDef]] = &[transform::OPS];
+const FAMILIES: &[&[&OpDef]] = &[
+    broadcast::OPS,
+    broadcast::select::OPS,
+    broadcast::shape::OPS,
+    elemwise::OPS,
+    elemwise::convert::OPS,
+    elemwise::fill::OPS,
+    elemwise::fixed_point::OPS,
+    elemwise::misc::OPS,
+    transform::OPS,
+];
 
 /// Operators by name: the built-in rows and a user's own.
 #[derive(Clone)]

@@ -78,6 +78,18 @@ pub fn tuple_arg(types: &[Type], i: usize) -> Result<Vec<&TensorType>, OpError> 
         .ok_or_else(|| OpError::arg(i, "expected a tuple of tensors, but a field is none"))
 }
 
+/// The type of an argument, which must be a scalar.
+///
+/// # Errors
+/// If it is absent or something else.
+pub fn scalar_arg(types: &[Type], i: usize) -> Result<&TensorType, OpError> {
+    let ty = tensor_arg(types, i)?;
+    if ty.rank() == 0 {
+        return Ok(ty);
+    }
+    Err(OpError::arg(i, format!("expected a scalar, found shape {}", show_dims(&ty.shape))))
+}
+
 /// The type of a result, if its rank and (where static) its size are within what a tensor may have.
 ///
 /// # Errors
