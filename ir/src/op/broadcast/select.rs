@@ -82,7 +82,7 @@ fn log_add_exp(x: f64, y: f64) -> f64 {
         // Also for equal infinities, whose difference is NaN.
         return x + std::f64::consts::LN_2;
     }
-    x.maximum(y) + Unary::exp(x.minimum(y) - x.maximum(y)).ln_1p()
+    x.greater(y) + Unary::exp(x.lesser(y) - x.greater(y)).ln_1p()
 }
 
 fn log_add_exp_expr(x: Expr, y: Expr) -> Expr {

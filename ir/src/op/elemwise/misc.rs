@@ -122,7 +122,7 @@ fn eval_clip(args: &[Value], attrs: &Attrs, _: &Type) -> Result<Value, OpError> 
     dispatch!(data.dtype(), T => {
         let input = elements::<T>(data)?;
         let (low, high) = (<T as Convert>::of_f64(a_min), <T as Convert>::of_f64(a_max));
-        Ok(build::<T>(data.shape(), |out| map(input, out, |x| x.maximum(low).minimum(high)))?.into())
+        Ok(build::<T>(data.shape(), |out| map(input, out, |x| x.greater(low).lesser(high)))?.into())
     })
 }
 

@@ -12,8 +12,8 @@ use crate::tensor::Bool8;
 macro_rules! with_binary {
     ($op:expr, $t:ty, $f:ident => $body:expr) => {
         $crate::with_binary!(@rows $op, $t, $f => $body,
-            Add add, Sub sub, Mul mul, Div div, FloorDiv floor_div, Mod rem, FloorMod floor_mod, Min minimum,
-            Max maximum, Pow power, Atan2 atan2, And and, Or or, Xor xor, Shl shl, Shr shr)
+            Add add, Sub sub, Mul mul, Div div, FloorDiv floor_div, Mod rem, FloorMod floor_mod, Min lesser,
+            Max greater, Pow power, Atan2 atan2, And and, Or or, Xor xor, Shl shl, Shr shr)
     };
     (@rows $op:expr, $t:ty, $f:ident => $body:expr, $($variant:ident $method:ident),*) => {
         match $op {
@@ -45,9 +45,9 @@ pub trait Binary: Convert {
     /// [`BinaryOp::FloorMod`]
     fn floor_mod(self, rhs: Self) -> Self;
     /// [`BinaryOp::Min`]
-    fn minimum(self, rhs: Self) -> Self;
+    fn lesser(self, rhs: Self) -> Self;
     /// [`BinaryOp::Max`]
-    fn maximum(self, rhs: Self) -> Self;
+    fn greater(self, rhs: Self) -> Self;
     /// [`BinaryOp::Pow`]
     fn power(self, rhs: Self) -> Self;
     /// [`BinaryOp::Atan2`]
@@ -116,10 +116,10 @@ macro_rules! floats {
                     rem
                 }
             }
-            fn minimum(self, rhs: Self) -> Self {
+            fn lesser(self, rhs: Self) -> Self {
                 if self < rhs || (self == rhs && self.is_sign_negative()) || self.is_nan() { self } else { rhs }
             }
-            fn maximum(self, rhs: Self) -> Self {
+            fn greater(self, rhs: Self) -> Self {
                 if self > rhs || (self == rhs && self.is_sign_positive()) || self.is_nan() { self } else { rhs }
             }
             fn power(self, rhs: Self) -> Self {
@@ -152,8 +152,8 @@ macro_rules! small_floats {
         }
     };
 }
-small_floats!(f16: add sub mul div floor_div rem floor_mod minimum maximum power atan2 and or xor shl shr);
-small_floats!(bf16: add sub mul div floor_div rem floor_mod minimum maximum power atan2 and or xor shl shr);
+small_floats!(f16: add sub mul div floor_div rem floor_mod lesser greater power atan2 and or xor shl shr);
+small_floats!(bf16: add sub mul div floor_div rem floor_mod lesser greater power atan2 and or xor shl shr);
 
 macro_rules! integers {
     ($($t:ident)*) => { $(
@@ -182,10 +182,10 @@ macro_rules! integers {
                 let rem = Binary::rem(self, rhs);
                 if rem != 0 && (rem ^ rhs) < Self::ZERO { rem + rhs } else { rem }
             }
-            fn minimum(self, rhs: Self) -> Self {
+            fn lesser(self, rhs: Self) -> Self {
                 Ord::min(self, rhs)
             }
-            fn maximum(self, rhs: Self) -> Self {
+            fn greater(self, rhs: Self) -> Self {
                 Ord::max(self, rhs)
             }
             fn power(self, rhs: Self) -> Self {
@@ -251,4 +251,4 @@ macro_rules! bools {
         }
     };
 }
-bools!(add sub mul div floor_div rem floor_mod minimum maximum power atan2 and or xor shl shr);
+bools!(add sub mul div floor_div rem floor_mod lesser greater power atan2 and or xor shl shr);
