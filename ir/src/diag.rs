@@ -13,8 +13,10 @@ use crate::entity_id;
 
 mod code;
 mod render;
+mod suggest;
 
 pub use code::{CODES, Code, CodeInfo};
+pub use suggest::nearest;
 
 entity_id!(/// A file or text that a program was read from.
     SourceId, "src");

@@ -10,9 +10,11 @@ pub mod op;
 pub mod scalar;
 pub mod te;
 pub mod tensor;
+pub mod text;
 pub mod tir;
 pub mod types;
 pub mod walk;
+pub mod weights;
 
 pub use cranelift_entity;
 pub use half;
