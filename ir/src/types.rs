@@ -283,3 +283,56 @@ impl From<TensorType> for Type {
         Type::Tensor(Arc::new(t))
     }
 }
+
+impl fmt::Display for TensorType {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // A lone `bfloat16` reads as the name of a data type.
+        if self.shape.is_empty() && self.dtype != DType::BF16 {
+            return write!(f, "{}", self.dtype);
+        }
+        f.write_str("Tensor[(")?;
+        list(f, &self.shape)?;
+        write!(f, "), {}]", self.dtype)
+    }
+}
+
+impl fmt::Display for Type {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Type::Tensor(t) => t.fmt(f),
+            Type::Tuple(fields) => {
+                f.write_str("(")?;
+                list(f, fields)?;
+                f.write_str(if fields.len() == 1 { ",)" } else { ")" })
+            }
+            Type::Func(func) => {
+                f.write_str("fn ")?;
+                if !func.type_params.is_empty() {
+                    f.write_str("[")?;
+                    list(f, &func.type_params)?;
+                    f.write_str("]")?;
+                }
+                f.write_str("(")?;
+                list(f, &func.params)?;
+                write!(f, ") -> {}", func.ret)
+            }
+            Type::Ref(inner) => write!(f, "ref({inner})"),
+            Type::Adt(name, args) if args.is_empty() => f.write_str(name),
+            Type::Adt(name, args) => {
+                write!(f, "{name}[")?;
+                list(f, args)?;
+                f.write_str("]")
+            }
+            Type::Var(name) => f.write_str(name),
+            Type::Unknown => f.write_str("_"),
+        }
+    }
+}
+
+/// Writes items with commas between them.
+fn list(f: &mut fmt::Formatter<'_>, items: &[impl fmt::Display]) -> fmt::Result {
+    items.iter().enumerate().try_for_each(|(i, item)| {
+        f.write_str(if i == 0 { "" } else { ", " })?;
+        item.fmt(f)
+    })
+}
