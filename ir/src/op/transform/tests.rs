@@ -1,4 +1,6 @@
 //! What these operators make of small tensors, by numpy's account.
 
+mod join;
 mod order;
 mod shape;
+mod slice;
