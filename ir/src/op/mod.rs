@@ -6,15 +6,23 @@
 
 mod attrs;
 pub mod broadcast;
+mod check;
+pub mod conv;
 pub mod elemwise;
+mod gemm;
 pub mod indexing;
+mod layout;
+pub mod nn;
+mod num;
 pub mod runs;
+mod stages;
 pub mod strided;
 mod table;
 #[cfg(test)]
 pub mod testing;
 pub mod transform;
 pub mod util;
+mod window;
 
 pub use attrs::{AttrDef, AttrField, AttrKind, AttrValue, Attrs, OpAttrs};
 pub use table::{FusePattern, Lower, Op, OpDef, OpError, Purity, TeFn, no_backward};
@@ -26,11 +34,13 @@ const FAMILIES: &[&[&OpDef]] = &[
     broadcast::OPS,
     broadcast::select::OPS,
     broadcast::shape::OPS,
+    conv::OPS,
     elemwise::OPS,
     elemwise::convert::OPS,
     elemwise::fill::OPS,
     elemwise::fixed_point::OPS,
     elemwise::misc::OPS,
+    nn::OPS,
     transform::OPS,
 ];
 
