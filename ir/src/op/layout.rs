@@ -58,7 +58,7 @@ impl Order {
     }
 
     /// The tensor in canonical order; shared where it is in it already.
-    pub fn to_canonical(&self, t: &Tensor) -> Result<Tensor, OpError> {
+    pub fn canonical_tensor(&self, t: &Tensor) -> Result<Tensor, OpError> {
         if self.0.is_sorted() {
             return Ok(t.clone());
         }
@@ -66,7 +66,7 @@ impl Order {
     }
 
     /// A tensor in canonical order rearranged to this one.
-    pub fn from_canonical(&self, t: &Tensor) -> Result<Tensor, OpError> {
+    pub fn arrange_tensor(&self, t: &Tensor) -> Result<Tensor, OpError> {
         if self.0.is_sorted() {
             return Ok(t.clone());
         }
@@ -92,8 +92,8 @@ mod tests {
     fn there_and_back() {
         let t = Tensor::from_slice(&[1, 2, 1, 3], &[1i8, 2, 3, 4, 5, 6]).unwrap();
         let order = Order::data("layout", "NHWC", 2).unwrap();
-        let c = order.to_canonical(&t).unwrap();
+        let c = order.canonical_tensor(&t).unwrap();
         assert_eq!((c.shape(), c.as_slice::<i8>().unwrap()), (&[1, 3, 2, 1][..], &[1, 4, 2, 5, 3, 6][..]));
-        assert!(order.from_canonical(&c).unwrap().bitwise_eq(&t));
+        assert!(order.arrange_tensor(&c).unwrap().bitwise_eq(&t));
     }
 }

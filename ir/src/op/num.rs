@@ -14,27 +14,17 @@ use crate::types::DType;
 
 /// A type that kernels compute in: f32, f64, i32 or i64. Integer arithmetic wraps.
 pub(super) trait Acc: Convert {
-    /// The smallest value, where a maximum starts.
-    const LOWEST: Self;
     /// `self + a * b`, each rounded or wrapped.
     fn mac(self, a: Self, b: Self) -> Self;
     /// `self + b`.
     fn plus(self, b: Self) -> Self;
     /// `self / b`, truncating and 0 for `b == 0` on integers.
     fn over(self, b: Self) -> Self;
-    /// True for NaN.
-    fn is_nan(self) -> bool;
-
-    /// The larger of two, NaN if either is.
-    fn larger(self, b: Self) -> Self {
-        if b > self || b.is_nan() { b } else { self }
-    }
 }
 
 macro_rules! float_acc {
     ($($t:ty),*) => { $(
         impl Acc for $t {
-            const LOWEST: Self = <$t>::NEG_INFINITY;
             #[inline(always)]
             fn mac(self, a: Self, b: Self) -> Self {
                 self + a * b
@@ -44,9 +34,6 @@ macro_rules! float_acc {
             }
             fn over(self, b: Self) -> Self {
                 self / b
-            }
-            fn is_nan(self) -> bool {
-                self.is_nan()
             }
         }
     )* };
@@ -103,7 +90,6 @@ real!(f32, f64);
 macro_rules! int_acc {
     ($($t:ty),*) => { $(
         impl Acc for $t {
-            const LOWEST: Self = <$t>::MIN;
             #[inline(always)]
             fn mac(self, a: Self, b: Self) -> Self {
                 self.wrapping_add(a.wrapping_mul(b))
@@ -114,13 +100,16 @@ macro_rules! int_acc {
             fn over(self, b: Self) -> Self {
                 if b == 0 { 0 } else { self.wrapping_div(b) }
             }
-            fn is_nan(self) -> bool {
-                false
-            }
         }
     )* };
 }
 int_acc!(i32, i64);
+
+/// The larger of two, NaN if either is. Unsigned integers must come in their own type.
+pub(super) fn larger<T: PartialOrd + Copy>(a: T, b: T) -> T {
+    let b_is_nan = b.partial_cmp(&b).is_none();
+    if b > a || b_is_nan { b } else { a }
+}
 
 /// The dtype that a sum or product of `from` with a result in `to` is computed in.
 pub(super) fn acc_dtype(from: DType, to: DType) -> DType {
@@ -217,9 +206,9 @@ mod tests {
 
     #[test]
     fn maximum_propagates_nan() {
-        assert!(f32::NAN.larger(1.0).is_nan());
-        assert!(1f32.larger(f32::NAN).is_nan());
-        assert_eq!((-1i32).larger(3), 3);
+        assert!(larger(f32::NAN, 1.0).is_nan());
+        assert!(larger(1f32, f32::NAN).is_nan());
+        assert_eq!(larger(-1i32, 3), 3);
     }
 
     #[test]

@@ -18,6 +18,9 @@ pub use packed::{CONV2D_PACK_WEIGHT, CONV2D_PACKED, Conv2dPackWeightAttrs, Conv2
 pub use plain::{CONV1D, CONV2D, CONV3D};
 pub use transpose::{CONV1D_TRANSPOSE, CONV2D_TRANSPOSE, CONV3D_TRANSPOSE};
 
+#[cfg(test)]
+mod tests;
+
 use super::OpDef;
 
 /// The rows of this family.

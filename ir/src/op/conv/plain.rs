@@ -130,15 +130,15 @@ fn backward(args: &[Type], conv: &Conv) -> Vec<(usize, Type)> {
 }
 
 fn eval(args: &[Value], conv: &Conv, ty: &Type) -> Result<Value, OpError> {
-    let x = conv.data_order()?.to_canonical(args[0].tensor()?)?;
-    let w = conv.kernel_order("OI")?.to_canonical(args[1].tensor()?)?;
+    let x = conv.data_order()?.canonical_tensor(args[0].tensor()?)?;
+    let w = conv.kernel_order("OI")?.canonical_tensor(args[1].tensor()?)?;
     let (shape, dtype) = shape_of(ty)?;
     let order = conv.out_order()?;
     let out = order.canonical(&shape);
     let geo = Geometry::new(conv, x.shape(), &out, &w.shape()[2..])?;
     with_acc!(acc_dtype(x.dtype(), dtype), A => {
         let y = write(dtype, &out, &forward::<A>(&geo, &read(&x), &read(&w)))?;
-        Ok(order.from_canonical(&y)?.into())
+        Ok(order.arrange_tensor(&y)?.into())
     })
 }
 

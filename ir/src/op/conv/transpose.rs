@@ -98,8 +98,8 @@ fn backward(args: &[Type], conv: &Conv) -> Vec<(usize, Type)> {
 }
 
 fn eval(args: &[Value], conv: &Conv, ty: &Type) -> Result<Value, OpError> {
-    let x = conv.data_order()?.to_canonical(args[0].tensor()?)?;
-    let w = conv.kernel_order("IO")?.to_canonical(args[1].tensor()?)?;
+    let x = conv.data_order()?.canonical_tensor(args[0].tensor()?)?;
+    let w = conv.kernel_order("IO")?.canonical_tensor(args[1].tensor()?)?;
     let (shape, dtype) = shape_of(ty)?;
     let order = conv.out_order()?;
     let out = order.canonical(&shape);
@@ -108,7 +108,7 @@ fn eval(args: &[Value], conv: &Conv, ty: &Type) -> Result<Value, OpError> {
     std::mem::swap(&mut geo.icg, &mut geo.ocg);
     with_acc!(acc_dtype(x.dtype(), dtype), A => {
         let y = write(dtype, &out, &transposed::<A>(&geo, &read(&x), &read(&w)))?;
-        Ok(order.from_canonical(&y)?.into())
+        Ok(order.arrange_tensor(&y)?.into())
     })
 }
 

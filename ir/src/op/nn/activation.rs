@@ -1,9 +1,10 @@
 //! Activations and what acts along one axis: relu and its kin, bias_add, dropout.
 
+use crate::dispatch;
 use crate::eval::Value;
 use crate::op::check::{dtype_in, has_dtype, ranked, same_dim};
-use crate::op::num::{Acc, Real, acc_dtype, read, with_acc, with_real, write};
-use crate::op::util::{FLOAT, NUMERIC, normalize_axis, tensor_arg, tensor_type};
+use crate::op::num::{Acc, Real, acc_dtype, larger, read, with_acc, with_real, write};
+use crate::op::util::{FLOAT, NUMERIC, elements, normalize_axis, tensor_arg, tensor_type};
 use crate::op::{FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward, stages};
 use crate::op_attrs;
 use crate::scalar::Convert;
@@ -58,7 +59,11 @@ pub static RELU: OpDef = OpDef {
     backward: no_backward,
     eval: |args, _, _| {
         let x = args[0].tensor()?;
-        with_acc!(acc_dtype(x.dtype(), x.dtype()), A => map::<A>(x, |v| v.larger(A::ZERO)))
+        dispatch!(x.dtype(), T => {
+            let relu = |&v: &T| larger(v, T::ZERO);
+            let data: Vec<T> = elements::<T>(x)?.iter().map(relu).collect();
+            Ok(Tensor::from_slice(x.shape(), &data)?.into())
+        })
     },
     lower: Lower::Te(|g, args, _, out| {
         let x = &args[0];

@@ -16,6 +16,9 @@ pub use dense::{
 };
 pub use softmax::{FAST_SOFTMAX, LOG_SOFTMAX, SOFTMAX, SoftmaxAttrs};
 
+#[cfg(test)]
+mod tests;
+
 use super::OpDef;
 
 /// The rows of this family.

@@ -2,7 +2,7 @@
 
 use super::activation::infer_same;
 use crate::eval::Value;
-use crate::op::num::{Real, read, with_real, write};
+use crate::op::num::{Real, larger, read, with_real, write};
 use crate::op::util::{FLOAT, accumulator, normalize_axis, tensor_arg};
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward, stages};
 use crate::op_attrs;
@@ -105,14 +105,14 @@ fn eval_log_softmax(args: &[Value], attrs: &Attrs, _: &Type) -> Result<Value, Op
 }
 
 fn softmax<F: Real>(line: &mut [F]) {
-    let max = line.iter().fold(F::LOWEST, |m, &v| m.larger(v));
+    let max = line.iter().fold(F::of(f64::NEG_INFINITY), |m, &v| larger(m, v));
     line.iter_mut().for_each(|v| *v = v.minus(max).exp());
     let sum = line.iter().fold(F::ZERO, |s, &v| s.plus(v));
     line.iter_mut().for_each(|v| *v = v.over(sum));
 }
 
 fn log_softmax<F: Real>(line: &mut [F]) {
-    let max = line.iter().fold(F::LOWEST, |m, &v| m.larger(v));
+    let max = line.iter().fold(F::of(f64::NEG_INFINITY), |m, &v| larger(m, v));
     let sum = line.iter().fold(F::ZERO, |s, &v| s.plus(v.minus(max).exp()));
     line.iter_mut().for_each(|v| *v = v.minus(max).minus(sum.ln()));
 }
