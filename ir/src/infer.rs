@@ -23,6 +23,7 @@ mod terms;
 mod visit;
 
 pub use bind::{bind_dims, bind_shapes, symbolic_dims};
+pub(crate) use call::op_diagnostic;
 pub use op::{check_attrs, infer_op};
 pub use relate::{compatible, join};
 

@@ -25,9 +25,18 @@ pub enum Value {
     /// A constructor as a value.
     Ctor(CtorRef),
     /// A value of an algebraic data type.
-    Adt(CtorRef, Rc<[Value]>),
+    Adt(Rc<AdtValue>),
     /// A reference cell.
     Ref(Rc<RefCell<Value>>),
+}
+
+/// A value of an algebraic data type: which constructor, and its fields.
+#[derive(Debug)]
+pub struct AdtValue {
+    /// The constructor.
+    pub ctor: CtorRef,
+    /// Its fields, in order.
+    pub fields: Vec<Value>,
 }
 
 /// A function with what it captured.
@@ -41,7 +50,64 @@ pub struct Closure {
     pub itself: Option<VarId>,
 }
 
+impl Drop for AdtValue {
+    fn drop(&mut self) {
+        dismantle(std::mem::take(&mut self.fields));
+    }
+}
+
+impl Drop for Closure {
+    fn drop(&mut self) {
+        dismantle(std::mem::take(&mut self.captured).into_iter().map(|(_, value)| value).collect());
+    }
+}
+
+/// Drops values whose nesting a program controls, such as the cells of a long list, without
+/// recursing into them.
+fn dismantle(mut values: Vec<Value>) {
+    while let Some(value) = values.pop() {
+        match value {
+            Value::Adt(mut adt) => {
+                if let Some(adt) = Rc::get_mut(&mut adt) {
+                    values.append(&mut adt.fields);
+                }
+            }
+            Value::Closure(mut closure) => {
+                if let Some(closure) = Rc::get_mut(&mut closure) {
+                    values.extend(closure.captured.drain(..).map(|(_, value)| value));
+                }
+            }
+            Value::Tuple(mut fields) => {
+                if let Some(fields) = Arc::get_mut(&mut fields) {
+                    values.extend(fields.iter_mut().map(Value::take));
+                }
+            }
+            Value::Ref(cell) => {
+                if let Some(cell) = Rc::into_inner(cell) {
+                    values.push(cell.into_inner());
+                }
+            }
+            Value::Tensor(_) | Value::Global(_) | Value::Op(_) | Value::Ctor(_) => {}
+        }
+    }
+}
+
 impl Value {
+    /// The unit tuple.
+    pub fn unit() -> Value {
+        Value::Tuple([].into())
+    }
+
+    /// A tuple.
+    pub fn tuple(fields: impl IntoIterator<Item = Value>) -> Value {
+        Value::Tuple(fields.into_iter().collect())
+    }
+
+    /// Takes the value out, leaving something small in its place.
+    fn take(&mut self) -> Value {
+        std::mem::replace(self, Value::Global(GlobalId::from_u32(0)))
+    }
+
     /// The tensor, if this is one.
     pub fn as_tensor(&self) -> Option<&Tensor> {
         match self {
