@@ -14,6 +14,7 @@ pub mod indexing;
 mod layout;
 pub mod nn;
 mod num;
+pub mod reduce;
 pub mod runs;
 mod stages;
 pub mod strided;
@@ -41,6 +42,10 @@ const FAMILIES: &[&[&OpDef]] = &[
     elemwise::fixed_point::OPS,
     elemwise::misc::OPS,
     nn::OPS,
+    reduce::OPS,
+    reduce::arg::OPS,
+    reduce::collapse::OPS,
+    reduce::moments::OPS,
     transform::OPS,
 ];
 
