@@ -14,7 +14,6 @@ pub mod indexing;
 mod layout;
 pub mod nn;
 mod num;
-pub mod reduce;
 pub mod runs;
 mod stages;
 pub mod strided;
@@ -42,10 +41,6 @@ const FAMILIES: &[&[&OpDef]] = &[
     elemwise::fixed_point::OPS,
     elemwise::misc::OPS,
     nn::OPS,
-    reduce::OPS,
-    reduce::arg::OPS,
-    reduce::collapse::OPS,
-    reduce::moments::OPS,
     transform::OPS,
 ];
 

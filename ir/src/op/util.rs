@@ -2,7 +2,6 @@
 
 use super::OpError;
 use crate::eval::Value;
-use crate::scalar::{Convert, Scalar};
 use crate::te;
 use crate::tensor::{Element, Tensor, byte_len};
 use crate::tir::Expr;
@@ -54,19 +53,6 @@ pub fn accumulator(dtype: DType) -> DType {
         DType::F16 | DType::BF16 => DType::F32,
         _ => dtype,
     }
-}
-
-/// The value that no value of a dtype is less than: where a maximum starts.
-pub fn lowest(dtype: DType) -> Scalar {
-    match dtype {
-        DType::Bool => Scalar::from_bits(dtype, 0),
-        _ => Scalar::from_f64(dtype, f64::NEG_INFINITY),
-    }
-}
-
-/// The value that no value of a dtype is greater than: where a minimum starts.
-pub fn highest(dtype: DType) -> Scalar {
-    Scalar::from_f64(dtype, f64::INFINITY)
 }
 
 /// The type of an argument, which must be a tensor.
@@ -301,6 +287,7 @@ pub fn elements<T: Element>(tensor: &Tensor) -> Result<&[T], OpError> {
 /// # Errors
 /// If it is not of integers.
 pub fn integers(tensor: &Tensor) -> Result<Vec<i64>, OpError> {
+    use crate::scalar::Convert;
     check_dtype(0, tensor.dtype(), INT)?;
     crate::dispatch!(tensor.dtype(), T => Ok(elements::<T>(tensor)?.iter().map(|x| x.to_i64()).collect()))
 }
