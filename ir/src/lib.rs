@@ -2,7 +2,6 @@
 
 pub mod build;
 mod compact;
-pub mod compare;
 pub mod diag;
 pub mod entity;
 pub mod eval;
@@ -18,7 +17,6 @@ mod test_ops;
 pub mod text;
 pub mod tir;
 pub mod types;
-pub mod verify;
 pub mod walk;
 pub mod weights;
 

@@ -1,4 +1,1 @@
-//! Code to results: tensors in memory, devices, micro-kernels and the executor.
-
-pub mod detect;
-pub mod microkernel;
+//! Code to results: devices, micro-kernels and the executor.

@@ -10,11 +10,11 @@ mod check;
 pub mod conv;
 pub mod elemwise;
 mod gemm;
-pub mod index;
 pub mod indexing;
 mod layout;
 pub mod nn;
 mod num;
+pub mod reduce;
 pub mod runs;
 mod stages;
 pub mod strided;
@@ -41,8 +41,11 @@ const FAMILIES: &[&[&OpDef]] = &[
     elemwise::fill::OPS,
     elemwise::fixed_point::OPS,
     elemwise::misc::OPS,
-    index::OPS,
     nn::OPS,
+    reduce::OPS,
+    reduce::arg::OPS,
+    reduce::collapse::OPS,
+    reduce::moments::OPS,
     transform::OPS,
 ];
 

@@ -80,8 +80,6 @@ macro_rules! words {
     };
 }
 
-pub(super) use words;
-
 /// The box of `shape` that `layout` picks out of a tensor, as a tensor.
 ///
 /// # Errors

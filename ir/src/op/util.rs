@@ -2,6 +2,7 @@
 
 use super::OpError;
 use crate::eval::Value;
+use crate::scalar::{Convert, Scalar};
 use crate::te;
 use crate::tensor::{Element, Tensor, byte_len};
 use crate::tir::Expr;
@@ -53,6 +54,19 @@ pub fn accumulator(dtype: DType) -> DType {
         DType::F16 | DType::BF16 => DType::F32,
         _ => dtype,
     }
+}
+
+/// The value that no value of a dtype is less than: where a maximum starts.
+pub fn lowest(dtype: DType) -> Scalar {
+    match dtype {
+        DType::Bool => Scalar::from_bits(dtype, 0),
+        _ => Scalar::from_f64(dtype, f64::NEG_INFINITY),
+    }
+}
+
+/// The value that no value of a dtype is greater than: where a minimum starts.
+pub fn highest(dtype: DType) -> Scalar {
+    Scalar::from_f64(dtype, f64::INFINITY)
 }
 
 /// The type of an argument, which must be a tensor.
@@ -283,16 +297,11 @@ pub fn elements<T: Element>(tensor: &Tensor) -> Result<&[T], OpError> {
 }
 
 /// The elements of an integer tensor as `i64`s: axes, shapes and indices given at run time.
-/// Unsigned ones past `i64::MAX` saturate.
 ///
 /// # Errors
 /// If it is not of integers.
 pub fn integers(tensor: &Tensor) -> Result<Vec<i64>, OpError> {
-    use crate::scalar::Convert;
     check_dtype(0, tensor.dtype(), INT)?;
-    if let Some(data) = tensor.as_slice::<u64>() {
-        return Ok(data.iter().map(|&x| i64::try_from(x).unwrap_or(i64::MAX)).collect());
-    }
     crate::dispatch!(tensor.dtype(), T => Ok(elements::<T>(tensor)?.iter().map(|x| x.to_i64()).collect()))
 }
 

@@ -27,10 +27,10 @@
 //! `elided` stands for one that was left out of a dump, and is refused. TVM's
 //! `meta[relay.Constant][0]` with its `#[metadata]` section is read, never written.
 
-#![allow(dead_code, reason = "the parser is not joined to modules yet")]
-
 mod literal;
+mod metadata;
 mod parse;
+mod resolve;
 mod token;
 mod tree;
 
@@ -39,3 +39,97 @@ lalrpop_util::lalrpop_mod!(
     grammar,
     "/text/grammar.rs"
 );
+
+use crate::diag::{Code, Diagnostic, Diagnostics, Source, SourceId, SourceMap, Span};
+use crate::expr::{ExprId, Module, VarId};
+use crate::op::OpTable;
+use crate::types::Type;
+use crate::weights::Weights;
+use resolve::Resolver;
+use token::Token;
+
+/// What a text may refer to.
+#[derive(Clone, Copy)]
+pub struct ParseOptions<'a> {
+    /// The operators there are.
+    pub ops: &'a OpTable,
+    /// The tensors that `weights["name"]` means.
+    pub weights: Option<&'a Weights>,
+}
+
+impl<'a> ParseOptions<'a> {
+    /// These operators, no weights.
+    pub fn new(ops: &'a OpTable) -> ParseOptions<'a> {
+        ParseOptions { ops, weights: None }
+    }
+}
+
+/// A lone expression.
+#[derive(Clone, Debug)]
+pub struct ParsedExpr {
+    /// The tables it lives in, with the globals and types of the text.
+    pub module: Module,
+    /// The expression.
+    pub root: ExprId,
+    /// Variables declared with `free_var`, in order.
+    pub free_vars: Vec<VarId>,
+}
+
+/// The sources that the diagnostics of parsing one text point into.
+pub fn sources(name: &str, text: &str) -> SourceMap {
+    let mut sources = SourceMap::new();
+    sources.push(Source { name: name.into(), text: text.into() });
+    sources
+}
+
+/// The id of the only source of [`sources`].
+fn source() -> SourceId {
+    SourceId::from_u32(0)
+}
+
+/// Reads a module. Types are not inferred.
+///
+/// # Errors
+/// If the text is no module; the places are in [`sources`] of the same name and text.
+pub fn parse_module(name: &str, text: &str, options: &ParseOptions) -> Result<Module, Diagnostics> {
+    let tree = parse::parse(text, Token::StartModule, source())?;
+    if tree.version.is_none() {
+        let header = format!("#[version = \"{}\"]", parse::VERSION);
+        let message = format!("a module starts with its version: `{header}`");
+        let span = Span::Text { source: source(), range: 0..0 };
+        return Err(Diagnostic::error(Code::TEXT_SYNTAX, message).at(span).into());
+    }
+    Resolver::new(&tree, options, empty(name, text), source()).module().map_err(Diagnostics)
+}
+
+/// Reads a lone expression; the version may be left out.
+///
+/// # Errors
+/// If the text is no expression; the places are in [`sources`] of the same name and text.
+pub fn parse_expr(name: &str, text: &str, options: &ParseOptions) -> Result<ParsedExpr, Diagnostics> {
+    let tree = parse::parse(text, Token::StartExpr, source())?;
+    let value = tree.value.expect("the grammar gave a value");
+    let resolver = Resolver::new(&tree, options, empty(name, text), source());
+    let (module, root, free_vars) = resolver.expr(value).map_err(Diagnostics)?;
+    Ok(ParsedExpr { module, root, free_vars })
+}
+
+/// Reads a lone type.
+///
+/// # Errors
+/// If the text is no type; the places are in [`sources`] of the same name and text.
+pub fn parse_type(name: &str, text: &str) -> Result<Type, Diagnostics> {
+    let tree = parse::parse(text, Token::StartType, source())?;
+    let ty = tree.lone_type.expect("the grammar gave a type");
+    let ops = OpTable::standard();
+    let options = ParseOptions::new(&ops);
+    Resolver::new(&tree, &options, empty(name, ""), source()).lone_type(ty).map_err(Diagnostics)
+}
+
+/// A module without anything but its source.
+fn empty(name: &str, text: &str) -> Module {
+    Module { sources: sources(name, text), ..Module::default() }
+}
+
+#[cfg(test)]
+mod tests;

@@ -52,6 +52,10 @@ fn check(tree: Tree<'_>, source: SourceId) -> Result<Tree<'_>, Diagnostic> {
         let message = format!("types, patterns and attributes nest at most {MAX_NESTING} deep");
         return Err(Diagnostic::error(Code::TEXT_LIMIT, message).at(at(place)));
     }
+    if let Some(place) = tree.valueless {
+        let message = "a block ends in an expression, which is its value";
+        return Err(Diagnostic::error(Code::TEXT_SYNTAX, message).at(at(place)));
+    }
     if let Some((word, version)) = tree.version {
         if word.text != "version" {
             let message = format!("`#[{}]` is not known", word.text);

@@ -189,6 +189,8 @@ pub(super) struct Tree<'t> {
     pub lone_type: Option<TypeId>,
     /// The first place that nests deeper than [`MAX_NESTING`].
     pub too_deep: Option<Place>,
+    /// The first block that ends in a statement without a value.
+    pub valueless: Option<Place>,
 }
 
 /// A byte range from the parser's locations.
@@ -258,9 +260,13 @@ impl<'t> Tree<'t> {
     /// A block, or its only expression.
     pub fn block(&mut self, range: Range<usize>, stmts: Vec<Stmt<'t>>) -> NodeId {
         match stmts[..] {
-            [Stmt::Expr(id)] => id,
-            _ => self.add(range, Node::Block(stmts)),
+            [Stmt::Expr(id)] => return id,
+            [.., Stmt::Expr(_)] => {}
+            _ => {
+                self.valueless.get_or_insert(place(range.end, range.end));
+            }
         }
+        self.add(range, Node::Block(stmts))
     }
 
     /// A binary operator.

@@ -1,5 +1,8 @@
 //! Tests of the elementwise operators; numbers from numpy.
 
+#![allow(clippy::cloned_ref_to_slice_refs, reason = "calls of one argument read like those of several")]
+#![allow(clippy::approx_constant, reason = "the numbers are what numpy printed")]
+
 use half::{bf16, f16};
 
 use super::*;

@@ -24,8 +24,6 @@ pub use slice::{
     StridedSliceAttrs,
 };
 
-pub(super) use reindex::unflatten;
-
 use super::OpDef;
 
 /// The rows of this family.
