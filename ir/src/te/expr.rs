@@ -181,6 +181,7 @@ impl Graph {
     }
 
     /// `out[axes] = reduce over `extents` of f(axes, reduce axes)`, from the combiner's identity.
+    #[allow(clippy::too_many_arguments, reason = "each is a part of the one declaration")]
     pub fn reduce(
         &mut self,
         name: &str,

@@ -80,12 +80,15 @@ impl Lower {
     fn stage(&mut self, stage: &Stage) {
         match &stage.kind {
             StageKind::Placeholder => {}
-            StageKind::Compute(c) if c.reduce.is_some() => self.compute(stage, c, &stage.outputs, &c.body),
-            StageKind::Compute(c) => {
-                for (output, body) in stage.outputs.iter().zip(&c.body) {
-                    self.compute(stage, c, &[*output], std::slice::from_ref(body));
+            StageKind::Compute(c) => match &c.reduce {
+                None => self.computes(stage, c, &c.body),
+                // A loop without iterations would not even run the init.
+                Some(reduce) if reduce.axes.iter().any(|a| a.extent == 0) => {
+                    let plain = Compute { axes: c.axes.clone(), reduce: None, body: Vec::new() };
+                    self.computes(stage, &plain, &reduce.identity);
                 }
-            }
+                Some(_) => self.compute(stage, c, &stage.outputs, &c.body),
+            },
             StageKind::Extern { inputs, allocs, body } => {
                 let block = Block {
                     name: self.block_names.take(&stage.name).into(),
@@ -100,6 +103,13 @@ impl Lower {
                 };
                 self.body.push(Stmt::Block(Box::new(block)));
             }
+        }
+    }
+
+    /// A block for each output of a compute without reduction.
+    fn computes(&mut self, stage: &Stage, compute: &Compute, elements: &[Expr]) {
+        for (output, element) in stage.outputs.iter().zip(elements) {
+            self.compute(stage, compute, &[*output], std::slice::from_ref(element));
         }
     }
 

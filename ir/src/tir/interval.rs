@@ -1,6 +1,7 @@
 //! Intervals of `int64` values, and what is known of variables.
 
 use std::collections::{BTreeMap, HashMap};
+use std::ops;
 
 use super::ir::{Expr, ExprKind, VarId};
 use super::visit::post_order;
@@ -76,38 +77,6 @@ impl Interval {
         Interval::new(self.lo.max(other.lo), self.hi.min(other.hi))
     }
 
-    /// All sums.
-    pub fn add(self, other: Interval) -> Interval {
-        Interval::new(
-            if self.lo == i64::MIN || other.lo == i64::MIN {
-                i64::MIN
-            } else {
-                self.lo.saturating_add(other.lo)
-            },
-            if self.hi == i64::MAX || other.hi == i64::MAX {
-                i64::MAX
-            } else {
-                self.hi.saturating_add(other.hi)
-            },
-        )
-    }
-
-    /// All negatives.
-    pub fn neg(self) -> Interval {
-        let flip = |v: i64| if v == i64::MIN { i64::MAX } else { -v };
-        Interval::new(if self.hi == i64::MAX { i64::MIN } else { -self.hi }, flip(self.lo))
-    }
-
-    /// All products.
-    pub fn mul(self, other: Interval) -> Interval {
-        if self == Interval::point(0) || other == Interval::point(0) {
-            return Interval::point(0);
-        }
-        let products = [(self.lo, other.lo), (self.lo, other.hi), (self.hi, other.lo), (self.hi, other.hi)]
-            .map(|(a, b)| a.saturating_mul(b));
-        Interval::new(products.into_iter().min().unwrap_or(0), products.into_iter().max().unwrap_or(0))
-    }
-
     /// All quotients rounded down, by a positive constant.
     pub fn floor_div(self, divisor: i64) -> Interval {
         let end = |v: i64| if v == i64::MIN || v == i64::MAX { v } else { v.div_euclid(divisor) };
@@ -122,6 +91,64 @@ impl Interval {
         } else {
             Interval::new(0, divisor - 1)
         }
+    }
+}
+
+impl ops::Add for Interval {
+    type Output = Interval;
+
+    /// All sums.
+    fn add(self, other: Interval) -> Interval {
+        let unbounded =
+            (self.lo == i64::MIN || other.lo == i64::MIN, self.hi == i64::MAX || other.hi == i64::MAX);
+        Interval::new(
+            if unbounded.0 { i64::MIN } else { self.lo.saturating_add(other.lo) },
+            if unbounded.1 { i64::MAX } else { self.hi.saturating_add(other.hi) },
+        )
+    }
+}
+
+impl ops::Neg for Interval {
+    type Output = Interval;
+
+    /// All negatives.
+    fn neg(self) -> Interval {
+        let flip = |v: i64| match v {
+            i64::MIN => i64::MAX,
+            i64::MAX => i64::MIN,
+            v => -v,
+        };
+        Interval::new(flip(self.hi), flip(self.lo))
+    }
+}
+
+impl ops::Mul for Interval {
+    type Output = Interval;
+
+    /// All products.
+    fn mul(self, other: Interval) -> Interval {
+        if self == Interval::point(0) || other == Interval::point(0) {
+            return Interval::point(0);
+        }
+        let ends = [(self.lo, other.lo), (self.lo, other.hi), (self.hi, other.lo), (self.hi, other.hi)];
+        let point = |(a, b): (i64, i64)| Interval::point(product(a, b));
+        ends.into_iter().map(point).fold(Interval::new(1, 0), Interval::hull)
+    }
+}
+
+/// The product of two ends: unbounded if one of them is.
+fn product(a: i64, b: i64) -> i64 {
+    let unbounded = |v: i64| v == i64::MIN || v == i64::MAX;
+    match (a, b) {
+        (0, _) | (_, 0) => 0,
+        _ if unbounded(a) || unbounded(b) => {
+            if (a < 0) == (b < 0) {
+                i64::MAX
+            } else {
+                i64::MIN
+            }
+        }
+        _ => a.saturating_mul(b),
     }
 }
 
@@ -176,7 +203,7 @@ impl Bounds {
             ExprKind::Const(s) => Interval::point(s.as_i64()),
             ExprKind::Var(v) => self.get(*v),
             ExprKind::Cast(a) => of_cast(at(a), a.dtype(), e.dtype()),
-            ExprKind::Unary(UnaryOp::Neg, a) if e.dtype() == DType::I64 => at(a).neg(),
+            ExprKind::Unary(UnaryOp::Neg, a) if e.dtype() == DType::I64 => -at(a),
             ExprKind::Binary(op, a, b) if e.dtype() == DType::I64 => of_binary(*op, at(a), at(b)),
             ExprKind::Select(_, a, b) => at(a).hull(at(b)),
             ExprKind::Unary(..)
@@ -200,9 +227,9 @@ fn of_cast(a: Interval, from: DType, to: DType) -> Interval {
 fn of_binary(op: BinaryOp, a: Interval, b: Interval) -> Interval {
     let divisor = (b.lo == b.hi && b.lo > 0).then_some(b.lo);
     match op {
-        BinaryOp::Add => a.add(b),
-        BinaryOp::Sub => a.add(b.neg()),
-        BinaryOp::Mul => a.mul(b),
+        BinaryOp::Add => a + b,
+        BinaryOp::Sub => a + -b,
+        BinaryOp::Mul => a * b,
         BinaryOp::Min => Interval::new(a.lo.min(b.lo), a.hi.min(b.hi)),
         BinaryOp::Max => Interval::new(a.lo.max(b.lo), a.hi.max(b.hi)),
         BinaryOp::FloorDiv => divisor.map_or(Interval::ALL, |d| a.floor_div(d)),

@@ -17,6 +17,15 @@ use crate::op::AttrValue;
 use crate::scalar::{BinaryOp, CmpOp, Scalar, UnaryOp};
 use crate::types::DType;
 
+/// How deep statements may nest. Whatever handles a function may recurse on statements.
+pub const MAX_NESTING: usize = 128;
+
+/// How many nodes an expression may have on the longest way down ([`Expr::depth`]).
+pub const MAX_EXPR_DEPTH: u32 = 1024;
+
+/// How many nodes an expression may have as a tree ([`Expr::size`]): its text is that long.
+pub const MAX_EXPR_SIZE: u64 = 1 << 20;
+
 entity_id!(/// A buffer of a function.
     BufferId, "b");
 entity_id!(/// A loop or let variable of a function.

@@ -87,8 +87,8 @@ impl Linear {
 
     /// An interval that has every value.
     pub fn interval(&self, bounds: &Bounds) -> Interval {
-        let terms = self.terms.iter().map(|(atom, k)| bounds.of(atom).mul(Interval::point(*k)));
-        terms.fold(Interval::point(self.constant), Interval::add)
+        let terms = self.terms.iter().map(|(atom, k)| bounds.of(atom) * Interval::point(*k));
+        terms.fold(Interval::point(self.constant), |sum, term| sum + term)
     }
 
     /// The terms that satisfy a condition (with the constant 0), and the rest with the constant.

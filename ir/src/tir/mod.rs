@@ -2,6 +2,7 @@
 
 mod build;
 pub mod equal;
+pub mod eval;
 pub mod interval;
 pub mod intrin;
 pub mod ir;

@@ -59,7 +59,8 @@ pub struct Intrinsic {
     pub regions: &'static [RegionDef],
     /// The names of its `int64` parameters.
     pub params: &'static [&'static str],
-    /// The extents of the regions that the parameters call for, or what is wrong with the parameters.
+    /// The extents of the regions that the parameters call for, or what is wrong with the
+    /// parameters; their number has been checked (see [`Intrinsic::check`]).
     pub extents: fn(&[i64]) -> Result<Vec<Vec<i64>>, String>,
     /// The meaning. Extents and parameters have been checked.
     pub meaning: fn(&mut Call<'_>),
@@ -71,6 +72,18 @@ impl Intrinsic {
     /// How many of the regions, at the front, are written.
     pub fn outputs(&self) -> usize {
         self.regions.iter().take_while(|r| r.access == Access::Write).count()
+    }
+
+    /// The extents that parameters call for, after checking how many there are.
+    ///
+    /// # Errors
+    /// If the parameters are too few, too many or out of range.
+    pub fn check(&self, params: &[i64]) -> Result<Vec<Vec<i64>>, String> {
+        if params.len() != self.params.len() {
+            let (want, got) = (self.params.len(), params.len());
+            return Err(format!("it has {want} parameters ({}), not {got}", self.params.join(", ")));
+        }
+        (self.extents)(params)
     }
 
     /// The value of a parameter by name.
@@ -177,11 +190,12 @@ mod tests {
         assert!(CATALOGUE.is_sorted_by_key(|i| i.name));
         for i in CATALOGUE {
             let params: Vec<i64> = i.params.iter().map(|_| 1).collect();
-            let extents = (i.extents)(&params).expect("ones are valid");
+            let extents = i.check(&params).expect("ones are valid");
             let ranks: Vec<usize> = extents.iter().map(Vec::len).collect();
             assert_eq!(ranks, i.regions.iter().map(RegionDef::rank).collect::<Vec<_>>(), "{}", i.name);
             assert!(i.outputs() >= 1 && lookup(i.name).is_some());
-            assert!((i.extents)(&params.iter().map(|_| -1).collect::<Vec<_>>()).is_err());
+            assert!(i.check(&params.iter().map(|_| -1).collect::<Vec<_>>()).is_err());
+            assert!(i.check(&[]).is_err());
         }
     }
 }
