@@ -197,6 +197,10 @@ impl<'a> Compiler<'a> {
     /// Appends code that runs only if a register is not 0.
     fn emit_guarded(&mut self, c: Reg, code: Vec<Inst>) {
         self.emit(Inst::JumpIfNot { c, by: code.len() as i32 });
+        self.emit_all(code);
+    }
+
+    fn emit_all(&mut self, code: Vec<Inst>) {
         let top = self.top();
         self.frames[top].code.extend(code);
     }
@@ -207,8 +211,7 @@ impl<'a> Compiler<'a> {
             then.push(Inst::Jump { by: els.len() as i32 });
         }
         self.emit_guarded(c, then);
-        let top = self.top();
-        self.frames[top].code.extend(els);
+        self.emit_all(els);
     }
 
     /// A pure operation, computed once in the outermost frame that knows its operands.
@@ -272,8 +275,7 @@ impl<'a> Compiler<'a> {
                 self.vars[*var] = None;
                 let by = code.len() as i32 + 1;
                 self.emit(Inst::Enter { var: reg, extent: count, by });
-                let top = self.top();
-                self.frames[top].code.extend(code);
+                self.emit_all(code);
                 self.emit(Inst::Next { var: reg, extent: count, by: -by });
                 Ok(())
             }
@@ -368,13 +370,19 @@ impl<'a> Compiler<'a> {
         if let Some(init) = &block.init {
             let code = self.framed(|s| s.stmt(init))?;
             let zero = self.constant(Scalar::from_i64(DType::I64, 0));
-            let mut first = self.constant(Scalar::from_i64(DType::Bool, 1));
+            let mut first = None;
             for it in block.iters.iter().filter(|it| it.kind == IterKind::Reduce) {
                 let var = self.vars[it.var].expect("bound with the block");
                 let here = self.compare(CmpOp::Eq, DType::I64, var, zero);
-                first = self.binary(BinaryOp::And, DType::Bool, first, here);
+                first = Some(match first {
+                    Some(others) => self.binary(BinaryOp::And, DType::Bool, others, here),
+                    None => here,
+                });
             }
-            self.emit_guarded(first, code);
+            match first {
+                Some(first) => self.emit_guarded(first, code),
+                None => self.emit_all(code),
+            }
         }
         self.stmt(&block.body)
     }

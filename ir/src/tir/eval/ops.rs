@@ -29,8 +29,8 @@ macro_rules! functions {
 /// The function of a binary operation on a dtype.
 pub fn binary(op: BinaryOp, dtype: DType) -> Fn2 {
     dispatch!(dtype, T => functions!(op, T,
-        Add add, Sub sub, Mul mul, Div div, FloorDiv floor_div, Mod rem, FloorMod floor_mod, Min minimum,
-        Max maximum, Pow power, Atan2 atan2, And and, Or or, Xor xor, Shl shl, Shr shr))
+        Add add, Sub sub, Mul mul, Div div, FloorDiv floor_div, Mod rem, FloorMod floor_mod, Min lesser,
+        Max greater, Pow power, Atan2 atan2, And and, Or or, Xor xor, Shl shl, Shr shr))
 }
 
 macro_rules! comparisons {

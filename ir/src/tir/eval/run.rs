@@ -30,10 +30,12 @@ impl<'a> State<'a> {
     }
 
     /// Sets a register.
+    #[inline(always)]
     pub fn set(&mut self, reg: Reg, value: u64) {
         self.registers[reg as usize] = value;
     }
 
+    #[inline(always)]
     fn get(&self, reg: Reg) -> u64 {
         self.registers[reg as usize]
     }
@@ -181,6 +183,7 @@ fn tail_mut(words: &mut [u64], start: usize) -> &mut [u8] {
     bytemuck::cast_slice_mut::<u64, u8>(words).get_mut(start..).unwrap_or(&mut [])
 }
 
+#[inline(always)]
 fn jump(pc: usize, by: i32) -> usize {
     (pc as i64 + i64::from(by)) as usize
 }
@@ -211,6 +214,7 @@ fn place_region(
     Ok((start, strides.split_off(outer)))
 }
 
+#[inline(always)]
 fn load(words: &[u64], dtype: DType, at: usize) -> u64 {
     match dtype.bytes() {
         1 if dtype == DType::Bool => u64::from(bytemuck::cast_slice::<u64, u8>(words)[at] != 0),
@@ -221,6 +225,7 @@ fn load(words: &[u64], dtype: DType, at: usize) -> u64 {
     }
 }
 
+#[inline(always)]
 fn store(words: &mut [u64], dtype: DType, at: usize, value: u64) {
     match dtype.bytes() {
         1 => bytemuck::cast_slice_mut::<u64, u8>(words)[at] = value as u8,
