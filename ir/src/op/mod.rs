@@ -13,7 +13,9 @@ mod gemm;
 pub mod indexing;
 mod layout;
 pub mod nn;
+pub mod norm;
 mod num;
+pub mod pool;
 pub mod reduce;
 pub mod runs;
 mod stages;
@@ -46,6 +48,8 @@ const FAMILIES: &[&[&OpDef]] = &[
     reduce::arg::OPS,
     reduce::collapse::OPS,
     reduce::moments::OPS,
+    norm::OPS,
+    pool::OPS,
     transform::OPS,
 ];
 

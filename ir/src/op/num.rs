@@ -5,6 +5,7 @@
 //! every dtype ([`acc_dtype`], [`with_acc!`]).
 
 use std::borrow::Cow;
+use std::ops::{Add, Div, Mul, Sub};
 
 use super::OpError;
 use crate::dispatch;
@@ -41,11 +42,9 @@ macro_rules! float_acc {
 float_acc!(f32, f64);
 
 /// A floating-point accumulator: f32 or f64.
-pub(super) trait Real: Acc {
-    /// `self - b`.
-    fn minus(self, b: Self) -> Self;
-    /// `self * b`.
-    fn times(self, b: Self) -> Self;
+pub(super) trait Real:
+    Acc + Add<Output = Self> + Sub<Output = Self> + Mul<Output = Self> + Div<Output = Self>
+{
     /// The exponential.
     fn exp(self) -> Self;
     /// The natural logarithm.
@@ -61,12 +60,6 @@ pub(super) trait Real: Acc {
 macro_rules! real {
     ($($t:ty),*) => { $(
         impl Real for $t {
-            fn minus(self, b: Self) -> Self {
-                self - b
-            }
-            fn times(self, b: Self) -> Self {
-                self * b
-            }
             fn exp(self) -> Self {
                 self.exp()
             }

@@ -185,7 +185,7 @@ fn slope(x: Expr, alpha: Expr) -> Expr {
 }
 
 /// The type of argument 0, if its dtype is allowed.
-pub(super) fn infer_same(args: &[Type], dtypes: &[DType]) -> Result<Type, OpError> {
+pub(in crate::op) fn infer_same(args: &[Type], dtypes: &[DType]) -> Result<Type, OpError> {
     dtype_in(args, 0, dtypes)?;
     Ok(args[0].clone())
 }

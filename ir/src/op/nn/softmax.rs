@@ -106,15 +106,15 @@ fn eval_log_softmax(args: &[Value], attrs: &Attrs, _: &Type) -> Result<Value, Op
 
 fn softmax<F: Real>(line: &mut [F]) {
     let max = line.iter().fold(F::of(f64::NEG_INFINITY), |m, &v| larger(m, v));
-    line.iter_mut().for_each(|v| *v = v.minus(max).exp());
-    let sum = line.iter().fold(F::ZERO, |s, &v| s.plus(v));
-    line.iter_mut().for_each(|v| *v = v.over(sum));
+    line.iter_mut().for_each(|v| *v = (*v - max).exp());
+    let sum = line.iter().fold(F::ZERO, |s, &v| s + v);
+    line.iter_mut().for_each(|v| *v = *v / sum);
 }
 
 fn log_softmax<F: Real>(line: &mut [F]) {
     let max = line.iter().fold(F::of(f64::NEG_INFINITY), |m, &v| larger(m, v));
-    let sum = line.iter().fold(F::ZERO, |s, &v| s.plus(v.minus(max).exp()));
-    line.iter_mut().for_each(|v| *v = v.minus(max).minus(sum.ln()));
+    let sum = line.iter().fold(F::ZERO, |s, &v| s + ((v - max).exp()));
+    line.iter_mut().for_each(|v| *v = *v - max - sum.ln());
 }
 
 /// The tensor without the axis: its type in the computing dtype.
