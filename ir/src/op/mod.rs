@@ -18,6 +18,7 @@ mod num;
 pub mod pool;
 pub mod reduce;
 pub mod runs;
+pub mod sort;
 mod stages;
 pub mod strided;
 mod table;
@@ -50,6 +51,7 @@ const FAMILIES: &[&[&OpDef]] = &[
     reduce::moments::OPS,
     norm::OPS,
     pool::OPS,
+    sort::OPS,
     transform::OPS,
 ];
 
