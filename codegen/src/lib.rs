@@ -1,3 +1,5 @@
 //! TIR to machine code, and the artifact.
 
+pub mod cpu;
+pub mod exec_memory;
 pub mod kernel;

@@ -24,8 +24,9 @@ mod visit;
 
 pub use bind::{bind_dims, bind_shapes, symbolic_dims};
 pub(crate) use call::op_diagnostic;
-pub use op::{check_attrs, infer_op};
-pub use relate::{compatible, join};
+pub use call::{check_call, substitute};
+pub use op::{check_attrs, check_call_shape, infer_op};
+pub use relate::{compatible, is_well_formed, join};
 
 use crate::diag::{Diagnostic, Diagnostics};
 use crate::expr::{ExprId, Module};

@@ -2,6 +2,7 @@
 
 pub mod build;
 mod compact;
+pub mod compare;
 pub mod diag;
 pub mod entity;
 pub mod eval;
@@ -17,6 +18,7 @@ mod test_ops;
 pub mod text;
 pub mod tir;
 pub mod types;
+pub mod verify;
 pub mod walk;
 pub mod weights;
 

@@ -1,1 +1,4 @@
-//! Code to results: devices, micro-kernels and the executor.
+//! Code to results: tensors in memory, devices, micro-kernels and the executor.
+
+pub mod detect;
+pub mod microkernel;

@@ -1,8 +1,10 @@
 //! Inference of calls: operators through their rows, functions through their types.
 
-use super::op::{check_arity, check_attrs};
-use super::relate::is_known;
-use super::terms::{POISON, Term, Ty, Unresolved};
+use std::sync::Arc;
+
+use super::op::check_call_shape;
+use super::relate::{compatible, is_known};
+use super::terms::{POISON, Term, Terms, Ty, Unresolved};
 use super::visit::Infer;
 use crate::diag::{Code, Diagnostic, Span};
 use crate::expr::{Call, Callee, ExprId, Module};
@@ -86,7 +88,7 @@ impl Infer<'_> {
     }
 
     fn op_call(&mut self, id: ExprId, op: Op, call: &Call) -> Ty {
-        if let Err(error) = check_arity(op, call.args.len()).and_then(|()| check_attrs(op, &call.attrs)) {
+        if let Err(error) = check_call_shape(op, call.args.len(), &call.attrs) {
             let diagnostic = op_diagnostic(self.module, id, Code::OP_ARGS, op, call, &[], error);
             self.report(diagnostic);
             return POISON;
@@ -142,6 +144,35 @@ impl Infer<'_> {
         }
         !deduced.is_empty()
     }
+}
+
+/// The result type of calling a function of a known type with arguments of known types, or
+/// `None` if they do not fit.
+pub fn check_call(func: &FuncType, args: &[Type]) -> Option<Type> {
+    if func.params.len() != args.len() {
+        return None;
+    }
+    if func.type_params.is_empty() {
+        let fit = func.params.iter().zip(args).all(|(param, arg)| compatible(param, arg));
+        return fit.then(|| func.ret.clone());
+    }
+    let mut terms = Terms::default();
+    let fresh: Vec<_> = func.type_params.iter().map(|p| (p.clone(), terms.hole())).collect();
+    for (param, arg) in func.params.iter().zip(args) {
+        let param = terms.instantiate(param, &fresh);
+        terms.unify(&param, &Ty::Known(arg.clone())).ok()?;
+    }
+    let ret = terms.instantiate(&func.ret, &fresh);
+    // What the arguments do not determine, the context does.
+    Some(terms.show(&ret))
+}
+
+/// A type with types in place of type variables.
+pub fn substitute(ty: &Type, params: &[Arc<str>], args: &[Type]) -> Type {
+    let params: Vec<_> = params.iter().cloned().zip(args.iter().cloned().map(Ty::Known)).collect();
+    let mut terms = Terms::default();
+    let ty = terms.instantiate(ty, &params);
+    terms.show(&ty)
 }
 
 /// What an operator has against a call, with the place and the types of the arguments.

@@ -31,7 +31,7 @@ fn is_nan(value: &crate::op::AttrValue) -> bool {
 ///
 /// # Errors
 /// If there are too few or too many.
-pub(super) fn check_arity(op: Op, found: usize) -> Result<(), OpError> {
+fn check_arity(op: Op, found: usize) -> Result<(), OpError> {
     let most = op.args.len();
     let least = most - op.optional;
     if (least..=most).contains(&found) {
@@ -47,12 +47,20 @@ pub(super) fn check_arity(op: Op, found: usize) -> Result<(), OpError> {
         .help(format!("write {op}({names})")))
 }
 
+/// Checks what can be checked of a call without types: number of arguments and attributes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn check_call_shape(op: Op, args: usize, attrs: &Attrs) -> Result<(), OpError> {
+    check_arity(op, args)?;
+    check_attrs(op, attrs)
+}
+
 /// The result type of a call with these argument types, all of them known.
 ///
 /// # Errors
 /// If the number of arguments, the attributes or the types do not fit.
 pub fn infer_op(op: Op, args: &[Type], attrs: &Attrs) -> Result<Type, OpError> {
-    check_arity(op, args.len())?;
-    check_attrs(op, attrs)?;
+    check_call_shape(op, args.len(), attrs)?;
     (op.infer)(args, attrs)
 }

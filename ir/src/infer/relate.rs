@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use crate::types::{Dim, FuncType, TensorType, Type};
+use crate::tensor::byte_len;
+use crate::types::{Dim, FuncType, MAX_RANK, TensorType, Type};
 
 /// True if a value of one type may stand where the other is expected.
 ///
@@ -90,6 +91,33 @@ pub(super) fn is_known(ty: &Type) -> bool {
         Type::Func(f) => f.params.iter().all(is_known) && is_known(&f.ret),
         Type::Ref(inner) => is_known(inner),
     }
+}
+
+/// True if a type is known, within the limits of nesting and size, and so are its tensors.
+pub fn is_well_formed(ty: &Type) -> bool {
+    let mut stack = vec![ty];
+    if !within_limits(ty) {
+        return false;
+    }
+    while let Some(ty) = stack.pop() {
+        match ty {
+            Type::Unknown => return false,
+            Type::Var(_) => {}
+            Type::Tensor(t) => {
+                let sizes: Vec<usize> = t.shape.iter().filter_map(Dim::as_static).collect();
+                if t.rank() > MAX_RANK || byte_len(t.dtype, &sizes).is_err() {
+                    return false;
+                }
+            }
+            Type::Tuple(fields) | Type::Adt(_, fields) => stack.extend(fields.iter()),
+            Type::Func(f) => {
+                stack.extend(&f.params);
+                stack.push(&f.ret);
+            }
+            Type::Ref(inner) => stack.push(inner),
+        }
+    }
+    true
 }
 
 /// True if the type nests no deeper and is no larger, written out, than types may be.

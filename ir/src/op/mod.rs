@@ -10,6 +10,7 @@ mod check;
 pub mod conv;
 pub mod elemwise;
 mod gemm;
+pub mod index;
 pub mod indexing;
 mod layout;
 pub mod nn;
@@ -44,6 +45,7 @@ const FAMILIES: &[&[&OpDef]] = &[
     elemwise::fill::OPS,
     elemwise::fixed_point::OPS,
     elemwise::misc::OPS,
+    index::OPS,
     nn::OPS,
     reduce::OPS,
     reduce::arg::OPS,

@@ -80,6 +80,8 @@ macro_rules! words {
     };
 }
 
+pub(super) use words;
+
 /// The box of `shape` that `layout` picks out of a tensor, as a tensor.
 ///
 /// # Errors

@@ -297,11 +297,15 @@ pub fn elements<T: Element>(tensor: &Tensor) -> Result<&[T], OpError> {
 }
 
 /// The elements of an integer tensor as `i64`s: axes, shapes and indices given at run time.
+/// Unsigned ones past `i64::MAX` saturate.
 ///
 /// # Errors
 /// If it is not of integers.
 pub fn integers(tensor: &Tensor) -> Result<Vec<i64>, OpError> {
     check_dtype(0, tensor.dtype(), INT)?;
+    if let Some(data) = tensor.as_slice::<u64>() {
+        return Ok(data.iter().map(|&x| i64::try_from(x).unwrap_or(i64::MAX)).collect());
+    }
     crate::dispatch!(tensor.dtype(), T => Ok(elements::<T>(tensor)?.iter().map(|x| x.to_i64()).collect()))
 }
 

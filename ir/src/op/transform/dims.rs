@@ -56,7 +56,7 @@ impl Product {
         if self.unknown + divisor.unknown > 0 || !divisor.names.is_empty() {
             return Some(Dim::Any);
         }
-        if self.constant % divisor.constant == 0 {
+        if self.constant.is_multiple_of(divisor.constant) {
             self.constant /= divisor.constant;
             return Some(self.dim());
         }

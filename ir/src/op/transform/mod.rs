@@ -24,6 +24,8 @@ pub use slice::{
     StridedSliceAttrs,
 };
 
+pub(super) use reindex::unflatten;
+
 use super::OpDef;
 
 /// The rows of this family.

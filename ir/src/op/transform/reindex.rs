@@ -38,7 +38,7 @@ pub(super) fn flatten(index: &[Expr], shape: &[usize]) -> Expr {
 }
 
 /// Appends the index of a row-major position.
-pub(super) fn unflatten(flat: Expr, shape: &[usize], out: &mut Vec<Expr>) {
+pub(in crate::op) fn unflatten(flat: Expr, shape: &[usize], out: &mut Vec<Expr>) {
     let mut stride: usize = shape.iter().product();
     for (d, &n) in shape.iter().enumerate() {
         stride /= n;

@@ -96,8 +96,8 @@ fn repeat() {
     assert_eq!(y(2, Some(-2)), [0., 1., 0., 1., 2., 3., 2., 3.]);
     assert_eq!(y(2, None), [0., 0., 1., 1., 2., 2., 3., 3.]);
     assert!(y(0, Some(0)).is_empty());
-    assert!(run(&REPEAT, &[x.clone()], &times(-1, Some(0))).is_err());
-    assert!(run(&REPEAT, &[x.clone()], &times(i64::MAX, Some(0))).is_err());
+    assert!(run(&REPEAT, std::slice::from_ref(&x), &times(-1, Some(0))).is_err());
+    assert!(run(&REPEAT, std::slice::from_ref(&x), &times(i64::MAX, Some(0))).is_err());
     assert_eq!(
         infer(&REPEAT, &[named(&[sym("n"), 2.into()])], &times(1, Some(0))),
         Ok(named(&[sym("n"), 2.into()]))
