@@ -5,6 +5,7 @@ mod compact;
 pub mod compare;
 pub mod diag;
 pub mod entity;
+pub mod equal;
 pub mod eval;
 pub mod expr;
 pub mod front;

@@ -30,12 +30,19 @@
 mod literal;
 mod metadata;
 mod parse;
+mod print;
 mod resolve;
 mod token;
 mod tree;
 
 lalrpop_util::lalrpop_mod!(
-    #[allow(clippy::all, unused, unused_qualifications, missing_docs, reason = "generated code")]
+    #[allow(
+        clippy::all,
+        clippy::allow_attributes_without_reason,
+        unused,
+        unused_qualifications,
+        reason = "generated code"
+    )]
     grammar,
     "/text/grammar.rs"
 );
@@ -45,6 +52,7 @@ use crate::expr::{ExprId, Module, VarId};
 use crate::op::OpTable;
 use crate::types::Type;
 use crate::weights::Weights;
+pub use print::{LargeConstants, PrintOptions, Printed, print, print_expr, print_module, print_type};
 use resolve::Resolver;
 use token::Token;
 
@@ -124,6 +132,11 @@ pub fn parse_type(name: &str, text: &str) -> Result<Type, Diagnostics> {
     let ops = OpTable::standard();
     let options = ParseOptions::new(&ops);
     Resolver::new(&tree, &options, empty(name, ""), source()).lone_type(ty).map_err(Diagnostics)
+}
+
+/// A word of the text format: a name that is an identifier as it is, any other in quotes.
+pub(crate) fn word(name: &str) -> std::borrow::Cow<'_, str> {
+    if token::is_plain_ident(name) { name.into() } else { literal::quote(name).into() }
 }
 
 /// A module without anything but its source.

@@ -1,6 +1,7 @@
 //! Tests of reading and printing text.
 
 use super::*;
+use crate::equal::structurally_equal;
 use crate::expr::Expr;
 
 fn parse(body: &str) -> Result<Module, String> {
@@ -153,7 +154,7 @@ fn hostile_nesting_parses_or_is_refused() {
         around("ref(", "1", ")"),
         around("match (1) { _ => ", "1", "}"),
     ] {
-        accept(&func(&text));
+        round_trip(&accept(&func(&text)));
     }
     for text in [
         format!("fn (%a: {}) {{ 1 }}", around("(", "int32", ",)")),
@@ -179,6 +180,229 @@ fn long_programs_are_quick() {
     }
     chain.push_str(&format!("%{}", n - 1));
     lets.push_str("%v1");
-    accept(&func(&chain));
-    accept(&func(&lets));
+    round_trip(&accept(&func(&chain)));
+    round_trip(&accept(&func(&lets)));
+}
+
+/// Prints, reads back, compares, and prints again.
+#[track_caller]
+fn round_trip(module: &Module) -> String {
+    let printed = print(module, &PrintOptions::default());
+    let weights =
+        printed.weights.iter().map(|(n, c)| (n.clone(), module.consts[*c].tensor.clone())).collect();
+    let ops = OpTable::standard();
+    let options = ParseOptions { ops: &ops, weights: Some(&weights) };
+    let again = parse_module("p", &printed.text, &options)
+        .unwrap_or_else(|d| panic!("{}\n{}", printed.text, d.render(&sources("p", &printed.text), false)));
+    let second = print_module(&again, &PrintOptions::default());
+    assert_eq!(printed.text, second);
+    assert!(structurally_equal(module, &again) && structurally_equal(&again, module), "{}", printed.text);
+    printed.text
+}
+
+#[track_caller]
+fn prints(body: &str, expected: &str) {
+    let text = round_trip(&accept(body));
+    assert_eq!(text.trim_end(), format!("#[version = \"0.0.5\"]\n{}", expected.trim()));
+}
+
+#[test]
+fn printing_numbers_what_is_no_value_of_a_scope() {
+    prints(
+        "def @main(%x: Tensor[(10, 20), float32]) { exp(add(%x, 1f)) }",
+        "def @main(%x: Tensor[(10, 20), float32]) {
+  %0 = add(%x, 1f);
+  exp(%0)
+}",
+    );
+    prints(
+        "def @main() { (fn (%x) {%x})((fn (%y) {%y})(1)) }",
+        "def @main() {
+  %0 = fn (%y) {
+    %y
+  };
+  %1 = %0(1);
+  %2 = fn (%x) {
+    %x
+  };
+  %2(%1)
+}",
+    );
+}
+
+#[test]
+fn printing_keeps_lets_and_branches() {
+    prints(
+        "def @b() { 1 } def @a(%x: int32) -> int32 { let %x = %x + 1; ref_write(ref(%x), 2);
+           let %f: fn (int32) -> int32 = fn (%n: int32) -> int32 { if (%n == 0) { %x } else { %f(%n - 1) } }; %f(3) }",
+        "def @a(%x: int32) -> int32 {
+  let %x_1 = add(%x, 1);
+  %0 = ref(%x_1);
+  ref_write(%0, 2);
+  let %f: fn (int32) -> int32 = fn (%n: int32) -> int32 {
+    %1 = equal(%n, 0);
+    if (%1) {
+      %x_1
+    } else {
+      %2 = subtract(%n, 1);
+      %f(%2)
+    }
+  };
+  %f(3)
+}
+
+def @b() {
+  1
+}",
+    );
+}
+
+#[test]
+fn printing_hoists_what_branches_share() {
+    prints(
+        "def @main(%c: bool, %x: float32) { %0 = exp(%x); if (%c) { add(%0, 1f) } else { let %y = %0; add(%y, %0) } }",
+        "def @main(%c: bool, %x: float32) {
+  %0 = exp(%x);
+  if (%c) {
+    add(%0, 1f)
+  } else {
+    let %y = %0;
+    add(%y, %0)
+  }
+}",
+    );
+}
+
+#[test]
+fn printing_puts_inner_lets_in_parentheses() {
+    prints(
+        "def @main(%x: float32) { let %y = { let %z = exp(%x); %z }; (let %q = 1f; add(%q, %q)) * %y }",
+        "def @main(%x: float32) {
+  let %y = (
+    let %z = exp(%x);
+    %z
+  );
+  %0 = (
+    let %q = 1f;
+    add(%q, %q)
+  );
+  multiply(%0, %y)
+}",
+    );
+}
+
+#[test]
+fn printing_matches_types_and_attributes() {
+    prints(
+        "type List[A] { Nil, Cons(A, List[A]) } extern type E
+         def @\"f.g\"(%\"a.b\": List[int32], %r: ref((int32,)), %t: Tensor[(batch, ?, \"N+1\"), bfloat16], Primitive=1, note=\"q\\\"\") {
+           match? (%\"a.b\") { Cons(%h: int32, (_, %t)) => reshape(%r, newshape=[-1, 2]), Nil() => Nil, _ => Cons(1, Nil) } }",
+        "extern type E
+type List[A] {
+  Nil,
+  Cons(A, List[A]),
+}
+
+def @\"f.g\"(%\"a.b\": List[int32], %r: ref((int32,)), %t: Tensor[(batch, ?, \"N+1\"), bfloat16], Primitive=1, note=\"q\\\"\") {
+  match? (%\"a.b\") {
+    Cons(%h: int32, (_, %t_1)) => {
+      reshape(%r, newshape=[-1, 2])
+    },
+    Nil => {
+      Nil
+    },
+    _ => {
+      %0 = Nil;
+      Cons(1, %0)
+    },
+  }
+}",
+    );
+}
+
+#[test]
+fn constants_are_inline_or_weights() {
+    prints(
+        "def @main() { (const(Tensor[(2, 2), float32], [1, 0.1, -inf, 0x7f800001]), const(Tensor[(0, 3), int8], []), const(Tensor[(1), bool], [True])) }",
+        "def @main() {
+  (const(Tensor[(2, 2), float32], [[1, 0.1], [-inf, 0x7f800001]]), const(Tensor[(0, 3), int8], []), const(Tensor[(1), bool], [True]))
+}",
+    );
+    let mut m = accept("def @main() { (1, 2) }");
+    let big = |v: f32| crate::tensor::Tensor::from_slice(&[20], &[v; 20]).expect("it fits");
+    let named = |m: &mut Module, v, name: Option<&str>| {
+        let id = m.constant(big(v));
+        let Expr::Const(c) = m.exprs[id] else { panic!("a constant") };
+        m.consts[c].name = name.map(Into::into);
+        id
+    };
+    let fields = [(1.0, Some("w.0")), (2.0, None), (3.0, Some("w.0")), (1.0, Some("w.0"))];
+    let fields = fields.map(|(v, name)| named(&mut m, v, name));
+    let body = m.add(Expr::Tuple(fields.into_iter().collect()));
+    let main = m.global("main").expect("it is defined");
+    m.globals[main].func.as_mut().expect("it is defined").body = body;
+    let text = round_trip(&m);
+    assert!(
+        text.contains(r#"(weights["w.0"], weights["const"], weights["w.0_1"], weights["w.0"])"#),
+        "{text}"
+    );
+    let elide = PrintOptions { large: LargeConstants::Elide, ..PrintOptions::default() };
+    assert!(print_module(&m, &elide).contains("elided /* ty=Tensor[(20), float32] */"));
+    let all = PrintOptions { large: LargeConstants::Inline, ..PrintOptions::default() };
+    let text = print_module(&m, &all);
+    assert!(structurally_equal(&accept(text.trim_start_matches("#[version = \"0.0.5\"]")), &m));
+}
+
+#[test]
+fn type_comments_follow_typed_expressions() {
+    let mut m = accept("def @main() { %0 = add(1, 1); %0 }");
+    for id in m.exprs.keys().collect::<Vec<_>>() {
+        m.types[id] = Type::scalar(crate::types::DType::I32);
+    }
+    let text = print_module(&m, &PrintOptions { types: true, ..PrintOptions::default() });
+    assert_eq!(text.matches("/* ty=int32 */").count(), 3, "{text}");
+    assert!(structurally_equal(&accept(text.trim_start_matches("#[version = \"0.0.5\"]")), &m));
+}
+
+#[test]
+fn equality_sees_what_differs() {
+    let same = |a: &str, b: &str| structurally_equal(&accept(&func(a)), &accept(&func(b)));
+    assert!(same("let %a = 1f; add(%a, %x)", "let %b = 1f; add(%b, %x)"));
+    assert!(!same("let %a = 1f; add(%a, %x)", "let %b = 1f; add(%x, %b)"));
+    assert!(!same("%0 = exp(%x); add(%0, %0)", "add(exp(%x), exp(%x))"));
+    assert!(!same("fn (%a, %b) { %a }", "fn (%a, %b) { %b }"));
+    assert!(!same("1f", "1f64") && !same("0f", "-0f") && same("nanf", "nanf"));
+    assert!(!same("reshape(%x, newshape=[1])", "reshape(%x, newshape=[-1])"));
+    assert!(!same("fn (%a: int32) { %a }", "fn (%a: int64) { %a }"));
+    assert!(!same("fn (%a, Primitive=1) { %a }", "fn (%a) { %a }"));
+}
+
+#[test]
+fn lone_expressions_declare_their_free_variables() {
+    let ops = OpTable::standard();
+    let text = "free_var %x: float32;\nfree_var %y;\n%0 = add(%x, %y);\nexp(%0)\n";
+    let e = parse_expr("e", text, &ParseOptions::new(&ops)).expect("it parses");
+    assert_eq!(e.free_vars.len(), 2);
+    assert_eq!(print_expr(&e.module, e.root, &PrintOptions::default()), text);
+}
+
+#[test]
+fn types_read_back() {
+    for text in [
+        "float32",
+        "Tensor[(), bfloat16]",
+        "()",
+        "(int8,)",
+        "fn [A](A, (A, A)) -> ref(A)",
+        "Tensor[(b, ?, \"a b\", 3), bool]",
+        "_",
+    ] {
+        let text = text.to_owned();
+        let ty = match parse_type("t", &text) {
+            Ok(ty) => ty,
+            Err(d) => panic!("{text}: {}", d.render(&sources("t", &text), false)),
+        };
+        assert_eq!(print_type(&ty), text);
+    }
+    assert!(parse_type("t", "float33").is_err());
 }

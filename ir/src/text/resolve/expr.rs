@@ -276,7 +276,19 @@ impl<'t> Resolver<'_, 't> {
                 Expr::Match { value: m.pop(), clauses, complete: *complete }
             }
             // Leaves and blocks are never left to finish.
-            _ => return self.broken(place),
+            Node::Number { .. }
+            | Node::Bool(_)
+            | Node::Local(_)
+            | Node::Graph(_)
+            | Node::Global(_)
+            | Node::Ident(_)
+            | Node::Meta { .. }
+            | Node::Weights(_)
+            | Node::Const { .. }
+            | Node::Elided
+            | Node::Block(_)
+            | Node::Str(_)
+            | Node::List(..) => return self.broken(place),
         };
         self.add(place, expr)
     }
