@@ -212,6 +212,18 @@ impl Tensor {
         Ok(Tensor { dtype, shape: shape.to_vec(), storage: Storage::Owned(Arc::new(words)) })
     }
 
+    /// A tensor from its bytes in row-major order, packed into words, without copying them.
+    ///
+    /// # Errors
+    /// If the shape is too large or does not match the number of words.
+    pub fn from_words(dtype: DType, shape: &[usize], words: Vec<u64>) -> Result<Tensor, TensorError> {
+        let expected = byte_len(dtype, shape)?.div_ceil(8);
+        if expected != words.len() {
+            return Err(TensorError::Length { expected: expected * 8, found: words.len() * 8 });
+        }
+        Ok(Tensor { dtype, shape: shape.to_vec(), storage: Storage::Owned(Arc::new(words)) })
+    }
+
     /// A tensor whose bytes are a range of a mapped file; copied only if misaligned.
     ///
     /// # Errors
