@@ -1,0 +1,206 @@
+//! Checks that make running a plan safe: every size and every place before any code runs.
+
+use fermata_codegen::kernel::CompiledKernel;
+use fermata_ir::diag::{Code, Diagnostic};
+use fermata_ir::entity::EntityRef;
+use fermata_ir::tensor::{Tensor, byte_len};
+use fermata_ir::types::DType;
+use fermata_passes::lower::plan::{BufferId, FuncId, FuncPlan, Kernel, Place, PlanBuffer, Program, Step};
+
+use super::type_text;
+use crate::memory::ALIGNMENT;
+
+fn broken(func: &FuncPlan, why: &str) -> Diagnostic {
+    Diagnostic::error(Code::ARTIFACT, format!("the plan of `{}` is broken: {why}", func.name))
+        .help("compile the model again")
+}
+
+/// Calls `f` for every step, those inside of branches too.
+pub(super) fn each_step<'p>(steps: &'p [Step], f: &mut dyn FnMut(&'p Step)) {
+    let mut stack: Vec<&'p [Step]> = vec![steps];
+    while let Some(steps) = stack.pop() {
+        for step in steps {
+            f(step);
+            if let Step::If { then, els, .. } = step {
+                stack.push(then);
+                stack.push(els);
+            }
+        }
+    }
+}
+
+/// Checks a program against its kernels; gives the entry.
+pub(super) fn program(program: &Program, kernels: &[CompiledKernel]) -> Result<FuncId, Diagnostic> {
+    let entry = program
+        .entry
+        .filter(|entry| entry.index() < program.funcs.len())
+        .ok_or_else(|| Diagnostic::error(Code::ARTIFACT, "the program has no entry"))?;
+    if kernels.len() != program.kernels.len() {
+        return Err(Diagnostic::error(Code::ARTIFACT, "the program and its code have different kernels"));
+    }
+    for func in program.funcs.values() {
+        buffers(program, func)?;
+        let mut result = Ok(());
+        each_step(&func.steps, &mut |s| {
+            if result.is_ok() {
+                result = step(program, func, s);
+            }
+        });
+        result?;
+    }
+    Ok(entry)
+}
+
+fn buffers(program: &Program, func: &FuncPlan) -> Result<(), Diagnostic> {
+    for (id, buffer) in func.buffers.iter() {
+        let bytes = byte_len(buffer.dtype, &buffer.shape).map_err(|e| broken(func, &e.to_string()))?;
+        let fits = match buffer.place {
+            Place::Input | Place::Output => true,
+            Place::Constant(index) => program.constants.get(index).is_some_and(|c| c.bytes().len() == bytes),
+            Place::Arena(offset) => {
+                offset.is_multiple_of(ALIGNMENT)
+                    && offset.checked_add(bytes).is_some_and(|end| end <= func.arena_bytes)
+            }
+        };
+        if !fits {
+            return Err(broken(func, &format!("{id} does not fit its place")));
+        }
+    }
+    let known = |id: BufferId| id.index() < func.buffers.len();
+    if !func.inputs.iter().all(|p| known(p.buffer) && func.buffers[p.buffer].place == Place::Input) {
+        return Err(broken(func, "a parameter is no input"));
+    }
+    if !func.outputs.iter().all(|p| known(p.buffer)) {
+        return Err(broken(func, "a result does not exist"));
+    }
+    for (id, buffer) in func.buffers.iter() {
+        let ports = match buffer.place {
+            Place::Input => &func.inputs,
+            Place::Output => &func.outputs,
+            Place::Constant(_) | Place::Arena(_) => continue,
+        };
+        if !ports.iter().any(|port| port.buffer == id) {
+            return Err(broken(func, &format!("{id} is bound to nothing")));
+        }
+    }
+    Ok(())
+}
+
+fn step(program: &Program, func: &FuncPlan, step: &Step) -> Result<(), Diagnostic> {
+    let buffer = |id: BufferId| -> Result<&PlanBuffer, Diagnostic> {
+        if id.index() < func.buffers.len() {
+            Ok(&func.buffers[id])
+        } else {
+            Err(broken(func, &format!("{id} does not exist")))
+        }
+    };
+    let writable = |id: BufferId| -> Result<&PlanBuffer, Diagnostic> {
+        let found = buffer(id)?;
+        match found.place {
+            Place::Output | Place::Arena(_) => Ok(found),
+            Place::Input | Place::Constant(_) => Err(broken(func, &format!("{id} must not be written"))),
+        }
+    };
+    match step {
+        Step::Launch { kernel, args } => {
+            let Some(kernel) = (kernel.index() < program.kernels.len()).then(|| &program.kernels[*kernel])
+            else {
+                return Err(broken(func, &format!("{kernel} does not exist")));
+            };
+            launch(func, kernel, args, &buffer, &writable)
+        }
+        Step::Copy { src, dst } => {
+            if buffer(*src)?.bytes() != writable(*dst)?.bytes() {
+                return Err(broken(func, &format!("{src} and {dst} have different sizes")));
+            }
+            Ok(())
+        }
+        Step::If { cond, .. } => {
+            let cond = buffer(*cond)?;
+            if cond.dtype != DType::Bool || cond.bytes() != 1 {
+                return Err(broken(func, "a condition is no bool"));
+            }
+            Ok(())
+        }
+        Step::Call { func: callee, args, results } => {
+            let Some(plan) = (callee.index() < program.funcs.len()).then(|| &program.funcs[*callee]) else {
+                return Err(broken(func, &format!("{callee} does not exist")));
+            };
+            let fits = |ports: &[fermata_passes::lower::plan::Port], sizes: Vec<usize>| {
+                ports.iter().map(|p| plan.buffers[p.buffer].bytes()).eq(sizes)
+            };
+            let args = args.iter().map(|&id| buffer(id).map(PlanBuffer::bytes)).collect::<Result<_, _>>()?;
+            let results =
+                results.iter().map(|&id| writable(id).map(PlanBuffer::bytes)).collect::<Result<_, _>>()?;
+            if fits(&plan.inputs, args) && fits(&plan.outputs, results) {
+                Ok(())
+            } else {
+                Err(broken(func, &format!("a call of `{}` does not fit it", plan.name)))
+            }
+        }
+    }
+}
+
+fn launch<'p>(
+    func: &FuncPlan,
+    kernel: &Kernel,
+    args: &[BufferId],
+    buffer: &dyn Fn(BufferId) -> Result<&'p PlanBuffer, Diagnostic>,
+    writable: &dyn Fn(BufferId) -> Result<&'p PlanBuffer, Diagnostic>,
+) -> Result<(), Diagnostic> {
+    let params = &kernel.func.params;
+    let inputs = params.len().saturating_sub(kernel.func.outputs);
+    if args.len() != params.len() {
+        return Err(broken(
+            func,
+            &format!("a launch of `{}` has too few or too many buffers", kernel.func.name),
+        ));
+    }
+    for (at, (&arg, &param)) in args.iter().zip(params).enumerate() {
+        let found = if at < inputs { buffer(arg)? } else { writable(arg)? };
+        let wanted = &kernel.func.buffers[param];
+        let bytes = byte_len(wanted.dtype, &wanted.shape).map_err(|e| broken(func, &e.to_string()))?;
+        if found.dtype != wanted.dtype || found.bytes() != bytes {
+            let name = &kernel.func.name;
+            return Err(broken(func, &format!("{arg} does not fit parameter {at} of `{name}`")));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the inputs of a run.
+pub(super) fn inputs(func: &FuncPlan, inputs: &[Tensor]) -> Result<(), Diagnostic> {
+    if inputs.len() != func.inputs.len() {
+        let names: Vec<&str> = func.inputs.iter().map(|port| &*port.name).collect();
+        let message = format!("the model has {} inputs, but {} were given", func.inputs.len(), inputs.len());
+        return Err(Diagnostic::error(Code::RUN, message)
+            .help(format!("give each with `-i NAME=VALUE`; the inputs are {}", names.join(", "))));
+    }
+    for (port, tensor) in func.inputs.iter().zip(inputs) {
+        let wanted = &func.buffers[port.buffer];
+        if tensor.dtype() != wanted.dtype || tensor.shape() != wanted.shape {
+            let expected = type_text(wanted.dtype, &wanted.shape);
+            let found = type_text(tensor.dtype(), tensor.shape());
+            let mut spec: Vec<String> = wanted.shape.iter().map(usize::to_string).collect();
+            spec.push(wanted.dtype.name().to_owned());
+            return Err(Diagnostic::error(Code::RUN, format!("input `{}` has the wrong type", port.name))
+                .note(format!("expected {expected}"))
+                .note(format!("found {found}"))
+                .help(format!(
+                    "give `-i {}={}=..`, or compile for this shape with `--dim`",
+                    port.name,
+                    spec.join("x")
+                )));
+        }
+    }
+    Ok(())
+}
+
+/// Checks the sizes of the memory for outputs.
+pub(super) fn outputs(func: &FuncPlan, outputs: &[&mut [u8]]) -> Result<(), Diagnostic> {
+    let wanted = func.outputs.iter().map(|port| func.buffers[port.buffer].bytes());
+    if wanted.eq(outputs.iter().map(|bytes| bytes.len())) {
+        return Ok(());
+    }
+    Err(Diagnostic::error(Code::RUN, "the memory for the outputs has other sizes than the results"))
+}
