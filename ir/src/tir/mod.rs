@@ -1,8 +1,10 @@
 //! TIR: the loop-level language of kernels.
 
+pub mod access;
 mod build;
 pub mod equal;
 pub mod eval;
+pub mod facts;
 pub mod interval;
 pub mod intrin;
 pub mod ir;
@@ -12,6 +14,7 @@ pub mod print;
 pub mod protocol;
 pub mod region;
 pub mod simplify;
+pub mod verify;
 pub mod visit;
 
 pub use ir::{
