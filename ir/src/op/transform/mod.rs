@@ -1,15 +1,24 @@
 //! Operators that arrange elements: shapes, order, joining, slicing, and tensors made from nothing.
 
+pub mod create;
 mod dims;
 pub mod join;
 mod layout;
+pub mod mask;
 pub mod order;
 mod reindex;
 pub mod repeat;
 pub mod shape;
 pub mod slice;
 
+pub use create::{
+    ARANGE, ArangeAttrs, EYE, EyeAttrs, NDARRAY_SIZE, ONE_HOT, OneHotAttrs, SHAPE_OF, ShapeOfAttrs,
+};
 pub use join::{CONCATENATE, ConcatenateAttrs, SPLIT, STACK, Sections, SplitAttrs, StackAttrs};
+pub use mask::{
+    INVERT_PERMUTATION, MATRIX_SET_DIAG, MatrixSetDiagAttrs, SEQUENCE_MASK, SequenceMaskAttrs, TRILU,
+    TriluAttrs, UNRAVEL_INDEX,
+};
 pub use order::{
     LAYOUT_TRANSFORM, LayoutTransformAttrs, REVERSE, REVERSE_SEQUENCE, ReverseAttrs, ReverseSequenceAttrs,
     TRANSPOSE, TransposeAttrs,
@@ -30,18 +39,26 @@ use super::OpDef;
 
 /// The rows of this family.
 pub static OPS: &[&OpDef] = &[
+    &ARANGE,
     &BATCH_FLATTEN,
     &CONCATENATE,
     &EXPAND_DIMS,
     &EXPAND_LIKE,
+    &EYE,
+    &INVERT_PERMUTATION,
     &LAYOUT_TRANSFORM,
+    &MATRIX_SET_DIAG,
     &MESHGRID,
+    &NDARRAY_SIZE,
+    &ONE_HOT,
     &REPEAT,
     &RESHAPE,
     &RESHAPE_LIKE,
     &REVERSE,
     &REVERSE_RESHAPE,
     &REVERSE_SEQUENCE,
+    &SEQUENCE_MASK,
+    &SHAPE_OF,
     &SLICE_LIKE,
     &SLIDING_WINDOW,
     &SPLIT,
@@ -51,6 +68,8 @@ pub static OPS: &[&OpDef] = &[
     &STRIDED_SLICE,
     &TILE,
     &TRANSPOSE,
+    &TRILU,
+    &UNRAVEL_INDEX,
 ];
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! What these operators make of small tensors, by numpy's account.
 
+mod create;
 mod join;
 mod order;
 mod shape;
