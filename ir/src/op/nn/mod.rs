@@ -4,7 +4,9 @@
 pub mod activation;
 pub mod batch_matmul;
 pub mod dense;
+pub mod pad;
 pub mod softmax;
+pub mod space;
 
 pub use activation::{
     BIAS_ADD, BiasAddAttrs, DROPOUT, DropoutAttrs, LEAKY_RELU, LeakyReluAttrs, PRELU, PReluAttrs, RELU,
@@ -14,7 +16,13 @@ pub use dense::{
     DENSE, DENSE_PACK, DENSE_PACK_WEIGHT, DenseAttrs, DensePackAttrs, DensePackWeightAttrs, MATMUL,
     MatmulAttrs,
 };
+pub use pad::{DILATE, DilateAttrs, MIRROR_PAD, MirrorPadAttrs, PAD, PadAttrs};
 pub use softmax::{FAST_SOFTMAX, LOG_SOFTMAX, SOFTMAX, SoftmaxAttrs};
+
+pub use space::{
+    BATCH_TO_SPACE_ND, BatchToSpaceNdAttrs, DEPTH_TO_SPACE, SPACE_TO_BATCH_ND, SPACE_TO_DEPTH,
+    SpaceToBatchNdAttrs, SubPixelAttrs,
+};
 
 #[cfg(test)]
 mod tests;
@@ -24,16 +32,23 @@ use super::OpDef;
 /// The rows of this family.
 pub const OPS: &[&OpDef] = &[
     &BATCH_MATMUL,
+    &BATCH_TO_SPACE_ND,
     &BIAS_ADD,
     &DENSE,
     &DENSE_PACK,
     &DENSE_PACK_WEIGHT,
+    &DEPTH_TO_SPACE,
+    &DILATE,
     &DROPOUT,
     &FAST_SOFTMAX,
     &LEAKY_RELU,
     &LOG_SOFTMAX,
     &MATMUL,
+    &MIRROR_PAD,
+    &PAD,
     &PRELU,
     &RELU,
     &SOFTMAX,
+    &SPACE_TO_BATCH_ND,
+    &SPACE_TO_DEPTH,
 ];

@@ -1,4 +1,5 @@
 //! What these operators make of small tensors, by numpy's account.
 
+mod moves;
 mod products;
 mod rows;
