@@ -111,7 +111,7 @@ impl Infer<'_> {
         if !types.iter().all(is_known) {
             return POISON;
         }
-        match (op.infer)(&types, &call.attrs) {
+        match op.result(&types, &call.attrs) {
             Ok(ty) => Ty::Known(ty),
             Err(error) => {
                 let diagnostic = op_diagnostic(self.module, id, Code::TYPE_MISMATCH, op, call, &types, error);

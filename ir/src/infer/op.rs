@@ -62,5 +62,5 @@ pub fn check_call_shape(op: Op, args: usize, attrs: &Attrs) -> Result<(), OpErro
 /// If the number of arguments, the attributes or the types do not fit.
 pub fn infer_op(op: Op, args: &[Type], attrs: &Attrs) -> Result<Type, OpError> {
     check_call_shape(op, args.len(), attrs)?;
-    (op.infer)(args, attrs)
+    op.result(args, attrs)
 }

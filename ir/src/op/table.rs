@@ -4,6 +4,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 
 use super::attrs::{AttrDef, Attrs};
+use super::util::check_dtype;
 use crate::eval::Value;
 use crate::te;
 use crate::tensor::TensorError;
@@ -29,7 +30,8 @@ pub struct OpDef {
     pub purity: Purity,
     /// The dtypes of the first tensor argument that it is defined for.
     pub dtypes: &'static [DType],
-    /// The result type from argument types that are all known.
+    /// The result type from argument types that are all known; called through [`OpDef::result`],
+    /// which checks `dtypes` first.
     pub infer: fn(&[Type], &Attrs) -> Result<Type, OpError>,
     /// Types of arguments that follow from the others and the attributes; [`no_backward`] for most.
     pub backward: fn(&[Type], &Attrs) -> Vec<(usize, Type)>,
@@ -40,6 +42,24 @@ pub struct OpDef {
     pub lower: Lower,
     /// The ONNX operators that map to it, for the documentation.
     pub onnx: &'static [&'static str],
+}
+
+impl OpDef {
+    /// The result type of a call with arguments of these types, all of them known: the
+    /// `dtypes` column, then the type relation.
+    ///
+    /// # Errors
+    /// If the arguments do not fit.
+    pub fn result(&self, types: &[Type], attrs: &Attrs) -> Result<Type, OpError> {
+        let tensors = types.iter().enumerate().flat_map(|(arg, ty)| {
+            let fields = ty.as_tuple().unwrap_or(std::slice::from_ref(ty));
+            fields.iter().filter_map(move |field| Some((arg, field.as_tensor()?)))
+        });
+        if let Some((arg, tensor)) = tensors.into_iter().next() {
+            check_dtype(arg, tensor.dtype, self.dtypes)?;
+        }
+        (self.infer)(types, attrs)
+    }
 }
 
 /// How an operator becomes loops.

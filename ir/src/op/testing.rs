@@ -53,7 +53,7 @@ pub fn text(s: &str) -> AttrValue {
 /// Tensor Expression must give the same: the same bits, or floats that differ by rounding.
 pub fn run(op: &OpDef, args: &[Value], attrs: &Attrs) -> Result<Value, OpError> {
     let types: Vec<Type> = args.iter().map(Value::ty).collect();
-    let ty = (op.infer)(&types, attrs)?;
+    let ty = op.result(&types, attrs)?;
     let value = (op.eval)(args, attrs, &ty)?;
     if flat_types(&ty).iter().all(|t| t.static_shape().is_some()) {
         assert_eq!(value.ty(), ty, "{}: the value has another type than was inferred", op.name);
@@ -66,7 +66,7 @@ pub fn run(op: &OpDef, args: &[Value], attrs: &Attrs) -> Result<Value, OpError> 
 
 /// The inferred type of a call.
 pub fn infer(op: &OpDef, args: &[Type], attrs: &Attrs) -> Result<Type, OpError> {
-    (op.infer)(args, attrs)
+    op.result(args, attrs)
 }
 
 fn flat_types(ty: &Type) -> Vec<TensorType> {
