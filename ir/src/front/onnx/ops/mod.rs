@@ -7,12 +7,17 @@
 mod activation;
 mod constant;
 mod control;
+mod index;
 mod linear;
 mod math;
+mod norm;
+mod pool;
 mod quant;
 mod reduce;
+mod resize;
 mod sequence;
 mod shape;
+mod signal;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -94,12 +99,17 @@ const FAMILIES: &[&[Row]] = &[
     activation::ROWS,
     constant::ROWS,
     control::ROWS,
+    index::ROWS,
     linear::ROWS,
     math::ROWS,
+    norm::ROWS,
+    pool::ROWS,
     quant::ROWS,
     reduce::ROWS,
+    resize::ROWS,
     sequence::ROWS,
     shape::ROWS,
+    signal::ROWS,
 ];
 
 static TABLE: LazyLock<BTreeMap<(&'static str, &'static str), &'static Row>> =
