@@ -13,6 +13,7 @@ pub mod names;
 pub mod print;
 pub mod protocol;
 pub mod region;
+pub mod segments;
 pub mod simplify;
 pub mod verify;
 pub mod visit;
