@@ -1,13 +1,56 @@
 //! What generated code calls: functions of numbers, and the tensor intrinsics of the catalogue.
+//!
+//! Every intrinsic has an implementation in plain Rust and, where the machine's features allow
+//! it, faster ones; all take any sizes and panel widths. The tiles of products are widest with
+//! panels of [`PANEL_COLUMNS`] columns of B and [`PANEL_ROWS`] rows of packed weights.
 
+mod conv2d_f32;
+mod depthwise_conv2d_f32;
+mod gemm_f32;
 mod math;
+mod tile_f32;
+
+#[cfg(test)]
+mod tests;
 
 use fermata_codegen::kernel::{HELPER_PREFIX, IntrinsicFn};
 use fermata_passes::target::CpuFeatures;
 
+use tile_f32::{Portable, Tiles};
+
+/// The best width of B's panels for `gemm_f32`, for every instruction set.
+pub const PANEL_COLUMNS: usize = 48;
+
+/// The best number of output channels in a block of packed weights for `conv2d_f32`.
+pub const PANEL_ROWS: usize = 8;
+
 /// The implementation of a tensor intrinsic for a machine with these features.
-pub fn lookup(_name: &str, _features: CpuFeatures) -> Option<IntrinsicFn> {
-    None
+pub fn lookup(name: &str, features: CpuFeatures) -> Option<IntrinsicFn> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use tile_f32::{Avx2, Avx512};
+        if features.avx512 {
+            return products::<Avx512>(name, depthwise_conv2d_f32::avx512);
+        }
+        if features.avx2 {
+            return products::<Avx2>(name, depthwise_conv2d_f32::avx2);
+        }
+    }
+    let _ = features;
+    products::<Portable>(name, depthwise_conv2d_f32::portable)
+}
+
+/// The intrinsics on register tiles of an instruction set.
+fn products<S: Tiles>(name: &str, depthwise: IntrinsicFn) -> Option<IntrinsicFn> {
+    Some(match name {
+        "conv2d_f32" => conv2d_f32::conv2d::<S>,
+        "depthwise_conv2d_f32" => depthwise,
+        "gemm_f32" => gemm_f32::gemm::<S>,
+        "gemm_f32_nt" => gemm_f32::gemm_nt::<S>,
+        "pack_a_f32" | "pack_b_f32_nt" => gemm_f32::pack_rows,
+        "pack_b_f32" => gemm_f32::pack_columns,
+        _ => return None,
+    })
 }
 
 /// The address of anything that generated code imports, by the name in

@@ -8,7 +8,10 @@ const fn region(name: &'static str, dims: &'static [&'static str], access: Acces
 }
 
 /// Output pixels that an implementation of `conv2d_f32` gathers at a time in its scratch memory.
-pub const CONV2D_COLUMNS: usize = 64;
+pub const CONV2D_COLUMNS: usize = 192;
+
+/// Input elements of each pixel that it gathers at a time.
+pub const CONV2D_ROWS: usize = 256;
 
 /// Strides, dilations and panel widths are positive; sizes, offsets and padding may be 0.
 fn check(params: &[i64], names: &[&str]) -> Result<(), String> {
@@ -35,11 +38,7 @@ pub static CONV2D_F32: Intrinsic = Intrinsic {
         Ok(vec![vec![*oc, *oh_count, *ow], vec![*ic, *h, *w], vec![(oc + mr - 1) / mr, ic * kh * kw, *mr]])
     },
     meaning: conv2d,
-    // A matrix of ic * kh * kw rows for some pixels at a time.
-    scratch_bytes: |p| {
-        let [_, _, _, _, ic, _, _, kh, kw, ..] = p else { return 0 };
-        (ic * kh * kw) as usize * CONV2D_COLUMNS * 4
-    },
+    scratch_bytes: |_| CONV2D_ROWS * CONV2D_COLUMNS * 4,
 };
 
 /// A depthwise convolution, or some of its output rows.

@@ -35,6 +35,9 @@ pub static GEMM_F32: Intrinsic = Intrinsic {
     scratch_bytes: |_| 0,
 };
 
+/// Elements of B that an implementation of `gemm_f32_nt` packs at a time in its scratch memory.
+pub const GEMM_NT_PANEL: usize = 512 * 48;
+
 /// `C = A * B^T`, with B as it is.
 pub static GEMM_F32_NT: Intrinsic = Intrinsic {
     name: "gemm_f32_nt",
@@ -53,7 +56,7 @@ pub static GEMM_F32_NT: Intrinsic = Intrinsic {
         let sizes = call.sizes();
         product(call, sizes, |call, p, j| call.inputs[1].f32(&[j, p]));
     },
-    scratch_bytes: |_| 0,
+    scratch_bytes: |_| GEMM_NT_PANEL * 4,
 };
 
 /// A in panels of `mr` rows.

@@ -19,6 +19,9 @@ mod gemm;
 
 use crate::types::DType;
 
+pub use conv::{CONV2D_COLUMNS, CONV2D_ROWS};
+pub use gemm::GEMM_NT_PANEL;
+
 /// How an intrinsic uses a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Access {

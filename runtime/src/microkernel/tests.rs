@@ -1,0 +1,154 @@
+use super::*;
+use crate::detect;
+use crate::memory::AlignedBytes;
+use fermata_ir::tir::intrin::{self, Call, View, ViewMut};
+
+/// Numbers in [-1, 1) from a seed.
+struct Random(u64);
+
+impl Random {
+    fn next(&mut self) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 >> 16
+    }
+
+    fn floats(&mut self, n: usize) -> Vec<f32> {
+        (0..n).map(|_| (self.next() % 2000) as f32 / 1000.0 - 1.0).collect()
+    }
+
+    fn below(&mut self, n: u64) -> i64 {
+        (self.next() % n) as i64
+    }
+}
+
+fn variants() -> Vec<CpuFeatures> {
+    let all = detect::features();
+    vec![CpuFeatures::default(), CpuFeatures { avx2: all.avx2, ..CpuFeatures::default() }, all]
+}
+
+/// Runs an intrinsic on random operands, in buffers wider than its regions where they may be,
+/// by its meaning and by every implementation.
+fn check(name: &str, params: &[i64], random: &mut Random) {
+    let row = intrin::lookup(name).expect("a row of the catalogue");
+    let extents = (row.extents)(params).expect("good parameters");
+    let outputs = row.outputs();
+    let (mut data, mut strides) = (Vec::new(), Vec::new());
+    for extent in &extents {
+        // A gap after each innermost row, except where vectors may be read whole.
+        let gap = if extent.len() == 3 && name != "depthwise_conv2d_f32" { 0 } else { random.below(3) };
+        let mut stride = vec![1i64; extent.len()];
+        for d in (0..extent.len() - 1).rev() {
+            stride[d] = stride[d + 1] * extent[d + 1] + if d + 2 == extent.len() { gap } else { 0 };
+        }
+        data.push(random.floats((stride[0] * extent[0]) as usize));
+        strides.push(stride);
+    }
+    let mut want = data[..outputs].to_vec();
+    let views = |d: &[f32]| d.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
+    let inputs: Vec<Vec<u8>> = data[outputs..].iter().map(|d| views(d)).collect();
+    let mut results: Vec<Vec<u8>> = want.iter().map(|d| views(d)).collect();
+    let sizes = |s: &Vec<i64>| s.iter().map(|&s| s as usize).collect::<Vec<_>>();
+    let mut call = Call {
+        outputs: results
+            .iter_mut()
+            .zip(&strides)
+            .map(|(b, s)| ViewMut { bytes: b, strides: sizes(s) })
+            .collect(),
+        inputs: inputs
+            .iter()
+            .zip(&strides[outputs..])
+            .map(|(b, s)| View { bytes: b, strides: sizes(s) })
+            .collect(),
+        params,
+    };
+    (row.meaning)(&mut call);
+    for (want, bytes) in want.iter_mut().zip(&results) {
+        *want = bytes.chunks(4).map(|c| f32::from_le_bytes(c.try_into().expect("four bytes"))).collect();
+    }
+    let numbers: Vec<i64> = strides.iter().flatten().copied().chain(params.iter().copied()).collect();
+    for features in variants() {
+        let mut copy = data.clone();
+        let pointers: Vec<*mut u8> = copy.iter_mut().map(|d| d.as_mut_ptr().cast()).collect();
+        let scratch = AlignedBytes::zeroed((row.scratch_bytes)(params));
+        let function = lookup(name, features).expect("implemented");
+        // SAFETY: regions, numbers and scratch memory are what the row asks for.
+        unsafe { function(pointers.as_ptr(), numbers.as_ptr(), scratch.as_ptr()) };
+        for (got, want) in copy.iter().zip(&want) {
+            for (at, (g, w)) in got.iter().zip(want).enumerate() {
+                assert!(
+                    (g - w).abs() <= 1e-4 * w.abs().max(1.0),
+                    "{name} {params:?} {features:?}: [{at}] {g} not {w}"
+                );
+            }
+        }
+        assert!(copy[outputs..] == data[outputs..], "{name} leaves its inputs alone");
+    }
+}
+
+#[test]
+fn every_intrinsic_is_implemented() {
+    for row in intrin::CATALOGUE {
+        for features in variants() {
+            assert!(lookup(row.name, features).is_some(), "{}", row.name);
+        }
+    }
+    assert!(lookup("nothing", CpuFeatures::default()).is_none());
+}
+
+#[test]
+fn products_of_any_size() {
+    let mut random = Random(7);
+    for (m, n, k) in
+        [(0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (1, 100, 600), (8, 48, 16), (9, 49, 17), (37, 130, 1100)]
+    {
+        for nr in [1, 8, 16, 24, 48, 64] {
+            check("gemm_f32", &[m, n, k, nr], &mut random);
+        }
+        check("gemm_f32_nt", &[m, n, k], &mut random);
+    }
+    for _ in 0..60 {
+        let [m, n, k] = std::array::from_fn(|_| random.below(70));
+        let nr = [16, 32, 48][random.below(3) as usize];
+        check("gemm_f32", &[m, n, k, nr], &mut random);
+        check("gemm_f32_nt", &[m, n, k], &mut random);
+    }
+}
+
+#[test]
+fn packings() {
+    let mut random = Random(8);
+    for _ in 0..40 {
+        let [n, k] = std::array::from_fn(|_| random.below(60));
+        let width = 1 + random.below(50);
+        for name in ["pack_a_f32", "pack_b_f32", "pack_b_f32_nt"] {
+            check(name, &[n, k, width], &mut random);
+        }
+    }
+}
+
+#[test]
+fn convolutions() {
+    let mut random = Random(9);
+    for _ in 0..150 {
+        let [oc, ic] = std::array::from_fn(|_| 1 + random.below(20));
+        let [kh, kw, sh, sw, dh, dw] = std::array::from_fn(|_| 1 + random.below(3));
+        let [ph, pw] = std::array::from_fn(|_| random.below(3));
+        let [h, w] = std::array::from_fn(|_| 8 + random.below(17));
+        let [oh, ow] = [(h, ph, kh, dh, sh), (w, pw, kw, dw, sw)]
+            .map(|(n, p, k, d, s)| (n + 2 * p - d * (k - 1) - 1) / s + 1);
+        let oh0 = random.below(oh as u64);
+        let count = 1 + random.below((oh - oh0) as u64);
+        let mr = [1, 4, 6, 8, 12, 16][random.below(6) as usize];
+        check("conv2d_f32", &[oc, oh0, count, ow, ic, h, w, kh, kw, sh, sw, ph, pw, dh, dw, mr], &mut random);
+        check(
+            "depthwise_conv2d_f32",
+            &[ic, oh0, count, ow, h, w, kh, kw, sh, sw, ph, pw, dh, dw],
+            &mut random,
+        );
+    }
+    // More steps than one block, and pixels of several panels.
+    check("conv2d_f32", &[9, 0, 14, 14, 40, 14, 14, 3, 3, 1, 1, 1, 1, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[64, 0, 7, 7, 70, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 8], &mut random);
+}

@@ -1,0 +1,200 @@
+//! Register tiles of f32 products: the inner loop that GEMM and convolution share.
+//!
+//! A tile of C stays in vector registers while `k` advances: one row of B in vectors, times one
+//! element of A for each row of C. A's rows and steps have any distance, so both packed weights
+//! (rows next to each other) and plain row-major operands serve.
+
+/// What a register tile works on: `C[i, j] = sum over p of A[i, p] * B[p, j]`, or `+=`.
+#[derive(Clone, Copy)]
+pub(super) struct Tile {
+    /// Number of products a sum.
+    pub k: usize,
+    /// Element (0, 0) of A, and its distances between rows and between steps of `k`.
+    pub a: *const f32,
+    pub a_row: usize,
+    pub a_step: usize,
+    /// Element (0, 0) of B, and its distance between steps of `k`; whole vectors are read.
+    pub b: *const f32,
+    pub b_step: usize,
+    /// Element (0, 0) of C, and its distance between rows; only elements of C are touched.
+    pub c: *mut f32,
+    pub c_row: usize,
+    /// Add to what C holds.
+    pub accumulate: bool,
+}
+
+/// Register tiles of one instruction set.
+pub(super) trait Tiles {
+    /// Lanes of a vector.
+    const LANES: usize;
+    /// Largest number of rows.
+    const ROWS: usize;
+    /// Largest number of columns; a multiple of the lanes.
+    const COLUMNS: usize;
+
+    /// Computes a tile of so many rows and columns, at least one each.
+    ///
+    /// # Safety
+    /// The machine has the instruction set. A and C have `rows` rows, C has `columns` columns,
+    /// and B's rows have as many elements as the vectors that hold `columns`.
+    unsafe fn tile(tile: &Tile, rows: usize, columns: usize);
+}
+
+/// Plain Rust.
+pub(super) struct Portable;
+
+impl Tiles for Portable {
+    const LANES: usize = 1;
+    const ROWS: usize = 4;
+    const COLUMNS: usize = 16;
+
+    unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
+        let mut sums = [[0f32; 16]; 4];
+        for p in 0..t.k {
+            for (i, row) in sums.iter_mut().enumerate().take(rows) {
+                // SAFETY: row i and step p are within A, by the contract.
+                let a = unsafe { *t.a.add(i * t.a_row + p * t.a_step) };
+                for (j, sum) in row.iter_mut().enumerate().take(columns) {
+                    // SAFETY: step p and column j are within B, by the contract.
+                    *sum += a * unsafe { *t.b.add(p * t.b_step + j) };
+                }
+            }
+        }
+        for (i, row) in sums.iter().enumerate().take(rows) {
+            for (j, &sum) in row.iter().enumerate().take(columns) {
+                // SAFETY: row i and column j are within C, by the contract.
+                let c = unsafe { &mut *t.c.add(i * t.c_row + j) };
+                *c = if t.accumulate { *c + sum } else { sum };
+            }
+        }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use x86::{Avx2, Avx512};
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Tile, Tiles};
+    use std::arch::x86_64::*;
+
+    /// Declares the choice of a monomorphic kernel by rows and vectors.
+    macro_rules! choose {
+        ($kernel:ident, $t:expr, $rows:expr, $vectors:expr, $last:expr; $($r:literal),*; $vs:tt) => {
+            match $rows {
+                $($r => choose!(@vectors $kernel, $t, $r, $vectors, $last; $vs),)*
+                _ => debug_assert!(false, "a tile has at most the rows of its instruction set"),
+            }
+        };
+        (@vectors $kernel:ident, $t:expr, $r:literal, $vectors:expr, $last:expr; [$($v:literal),*]) => {
+            match $vectors {
+                // SAFETY: the contract of the tile is that of the kernel.
+                $($v => unsafe { $kernel::<$r, $v>($t, $last) },)*
+                _ => debug_assert!(false, "a tile has at most the vectors of its instruction set"),
+            }
+        };
+    }
+
+    /// 8 rows of 3 vectors of 16: 24 sums, 3 of B and one broadcast in 32 registers.
+    pub struct Avx512;
+
+    impl Tiles for Avx512 {
+        const LANES: usize = 16;
+        const ROWS: usize = 8;
+        const COLUMNS: usize = 48;
+
+        unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
+            let last = columns - (columns - 1) / 16 * 16;
+            let mask = (u32::MAX >> (32 - last)) as __mmask16;
+            choose!(avx512, t, rows, columns.div_ceil(16), mask; 1, 2, 3, 4, 5, 6, 7, 8; [1, 2, 3]);
+        }
+    }
+
+    /// # Safety
+    /// As [`Tiles::tile`], with `R` rows and `V` vectors, the last of which `last` masks.
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512<const R: usize, const V: usize>(t: &Tile, last: __mmask16) {
+        let mut sums = [[_mm512_setzero_ps(); V]; R];
+        let (mut a, mut b) = (t.a, t.b);
+        for _ in 0..t.k {
+            let mut row = [_mm512_setzero_ps(); V];
+            for (v, vector) in row.iter_mut().enumerate() {
+                // SAFETY: B's rows hold whole vectors, by the contract.
+                *vector = unsafe { _mm512_loadu_ps(b.add(v * 16)) };
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: row i of A at this step, by the contract.
+                let x = _mm512_set1_ps(unsafe { *a.add(i * t.a_row) });
+                for (sum, vector) in sums.iter_mut().zip(row) {
+                    *sum = _mm512_fmadd_ps(x, vector, *sum);
+                }
+            }
+            a = a.wrapping_add(t.a_step);
+            b = b.wrapping_add(t.b_step);
+        }
+        for (i, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                let mask = if v + 1 == V { last } else { !0 };
+                // SAFETY: row i and vector v are within C where the mask is set, by the contract.
+                unsafe {
+                    let c = t.c.add(i * t.c_row + v * 16);
+                    let sum =
+                        if t.accumulate { _mm512_add_ps(_mm512_maskz_loadu_ps(mask, c), sum) } else { sum };
+                    _mm512_mask_storeu_ps(c, mask, sum);
+                }
+            }
+        }
+    }
+
+    /// 4 rows of 3 vectors of 8: 12 sums, 3 of B and one broadcast in 16 registers.
+    pub struct Avx2;
+
+    impl Tiles for Avx2 {
+        const LANES: usize = 8;
+        const ROWS: usize = 4;
+        const COLUMNS: usize = 24;
+
+        unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
+            let last = columns - (columns - 1) / 8 * 8;
+            choose!(avx2, t, rows, columns.div_ceil(8), last; 1, 2, 3, 4; [1, 2, 3]);
+        }
+    }
+
+    /// # Safety
+    /// As [`Tiles::tile`], with `R` rows and `V` vectors, the last of which has `last` lanes.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2<const R: usize, const V: usize>(t: &Tile, last: usize) {
+        let mut sums = [[_mm256_setzero_ps(); V]; R];
+        let (mut a, mut b) = (t.a, t.b);
+        for _ in 0..t.k {
+            let mut row = [_mm256_setzero_ps(); V];
+            for (v, vector) in row.iter_mut().enumerate() {
+                // SAFETY: B's rows hold whole vectors, by the contract.
+                *vector = unsafe { _mm256_loadu_ps(b.add(v * 8)) };
+            }
+            for (i, sums) in sums.iter_mut().enumerate() {
+                // SAFETY: row i of A at this step, by the contract.
+                let x = _mm256_set1_ps(unsafe { *a.add(i * t.a_row) });
+                for (sum, vector) in sums.iter_mut().zip(row) {
+                    *sum = _mm256_fmadd_ps(x, vector, *sum);
+                }
+            }
+            a = a.wrapping_add(t.a_step);
+            b = b.wrapping_add(t.b_step);
+        }
+        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+        let tail = _mm256_cmpgt_epi32(_mm256_set1_epi32(last as i32), lanes);
+        for (i, sums) in sums.iter().enumerate() {
+            for (v, &sum) in sums.iter().enumerate() {
+                let mask = if v + 1 == V { tail } else { _mm256_set1_epi32(-1) };
+                // SAFETY: row i and vector v are within C where the mask is set, by the contract.
+                unsafe {
+                    let c = t.c.add(i * t.c_row + v * 8);
+                    let sum =
+                        if t.accumulate { _mm256_add_ps(_mm256_maskload_ps(c, mask), sum) } else { sum };
+                    _mm256_maskstore_ps(c, mask, sum);
+                }
+            }
+        }
+    }
+}
