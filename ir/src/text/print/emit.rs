@@ -85,7 +85,7 @@ impl<'m> Emitter<'m> {
         self.out.push_str(&sigil('@', &self.module.globals[id].name));
         let mark = self.vars.mark();
         self.header(func);
-        self.out.push_str("{");
+        self.out.push('{');
         self.run(&[&[Task::Enter], &inner(ROOT, func.body), &[Task::Str("}\n")]]);
         self.vars.leave(self.module, mark);
     }

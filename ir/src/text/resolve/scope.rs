@@ -3,11 +3,14 @@
 use std::borrow::Cow;
 use std::collections::HashMap;
 
+/// What a name means, and the number of its declaration.
+type Entry<T> = (T, usize);
+
 /// A map from names to what they mean now.
 pub(super) struct Scope<'t, T> {
-    now: HashMap<Cow<'t, str>, (T, usize)>,
+    now: HashMap<Cow<'t, str>, Entry<T>>,
     /// What each declaration hid, oldest first.
-    hidden: Vec<(Cow<'t, str>, Option<(T, usize)>)>,
+    hidden: Vec<(Cow<'t, str>, Option<Entry<T>>)>,
 }
 
 impl<T> Default for Scope<'_, T> {
