@@ -3,6 +3,8 @@
 use fermata_ir::diag::{Diagnostic, Diagnostics};
 use fermata_ir::expr::Module;
 
+use crate::target::CpuTarget;
+
 /// The form a program is in; a pass says which it takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Stage {
@@ -85,7 +87,9 @@ pub enum Outcome {
 /// What a pass is given besides the program, and what it tells of its work.
 #[derive(Debug, Default)]
 pub struct PassContext {
-    /// Option values that were given, by name.
+    /// What the program is compiled for.
+    pub target: CpuTarget,
+    /// The values of all options of the pass, by name.
     pub options: Vec<(&'static str, OptionValue)>,
     /// Rewrites left before the pass must stop; `None` is no limit.
     pub fuel: Option<u64>,
@@ -98,6 +102,33 @@ pub struct PassContext {
 }
 
 impl PassContext {
+    /// The value of an integer option.
+    ///
+    /// # Panics
+    /// If the pass has declared no integer option of this name.
+    pub fn int(&self, name: &str) -> i64 {
+        match self.option(name) {
+            OptionValue::Int(n) => n,
+            OptionValue::Bool(_) | OptionValue::Word(_) => unreachable!("`{name}` is declared an integer"),
+        }
+    }
+
+    /// The value of a truth-valued option.
+    ///
+    /// # Panics
+    /// If the pass has declared no such option of this name.
+    pub fn bool(&self, name: &str) -> bool {
+        match self.option(name) {
+            OptionValue::Bool(b) => b,
+            OptionValue::Int(_) | OptionValue::Word(_) => unreachable!("`{name}` is declared a truth value"),
+        }
+    }
+
+    fn option(&self, name: &str) -> OptionValue {
+        let found = self.options.iter().find(|(n, _)| *n == name);
+        found.expect("the manager sets every declared option").1
+    }
+
     /// Takes one rewrite's worth of fuel; false if there is none left, and the rewrite must not be done.
     pub fn take_fuel(&mut self) -> bool {
         match &mut self.fuel {

@@ -31,3 +31,21 @@ impl Default for CpuTarget {
         CpuTarget { features: CpuFeatures::default(), l1_bytes: 32 << 10, l2_bytes: 1 << 20, threads: 1 }
     }
 }
+
+impl CpuTarget {
+    /// Columns in a panel of a packed right operand of a matrix product.
+    pub fn gemm_panel(&self) -> usize {
+        if self.features.avx512 {
+            32
+        } else if self.features.avx2 {
+            16
+        } else {
+            8
+        }
+    }
+
+    /// Output channels in a panel of a packed convolution weight.
+    pub fn conv_panel(&self) -> usize {
+        if self.features.avx512 { 8 } else { 6 }
+    }
+}

@@ -1,3 +1,9 @@
 //! From fused modules to plans of TIR kernels.
 
+pub mod group_to_te;
+mod kernels;
+pub mod memory;
 pub mod plan;
+pub mod program;
+
+pub use program::lower;

@@ -50,8 +50,10 @@ pub struct FuncPlan {
     pub inputs: Vec<Port>,
     /// Results in order (tuples flattened).
     pub outputs: Vec<Port>,
-    /// All buffers.
+    /// All buffers. Several may lie in one place: views of another shape.
     pub buffers: PrimaryMap<BufferId, PlanBuffer>,
+    /// Sizes of the memory that results lie in.
+    pub result_bytes: Vec<usize>,
     /// What to do.
     pub steps: Vec<Step>,
     /// Bytes of the arena that temporaries lie in.
@@ -88,10 +90,10 @@ impl PlanBuffer {
 /// Where a buffer lies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// A parameter: memory of the caller.
-    Input,
-    /// A result: memory that the executor hands out.
-    Output,
+    /// The memory of a parameter, by its number.
+    Input(usize),
+    /// Memory that the executor hands out, by its number in [`FuncPlan::result_bytes`].
+    Output(usize),
     /// A constant of the program.
     Constant(usize),
     /// In the arena, at this offset, aligned to 64 bytes.

@@ -14,7 +14,7 @@
 //!
 //! An output never shares a buffer with another region of the call.
 
-mod conv;
+pub mod conv;
 mod gemm;
 
 use crate::types::DType;

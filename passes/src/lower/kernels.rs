@@ -1,0 +1,175 @@
+//! Kernels of primitive functions, each lowered once however often it occurs.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use fermata_ir::diag::{Code, Diagnostic};
+use fermata_ir::entity::PrimaryMap;
+use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module};
+use fermata_ir::op::AttrValue;
+use fermata_ir::tensor::Tensor;
+use fermata_ir::tir::BufferId;
+use fermata_ir::types::TensorType;
+use fermata_ir::walk;
+
+use super::group_to_te::group_to_te;
+use super::plan::{Kernel, KernelId};
+use crate::target::CpuTarget;
+use crate::tir::rules_cpu::schedule;
+
+/// What a primitive function becomes: launches over numbered tensors.
+pub struct Lowered {
+    /// Types of all tensors: parameters, constants, then what is computed.
+    pub tensors: Vec<TensorType>,
+    /// Constants, which follow the parameters.
+    pub constants: Vec<Tensor>,
+    /// Launches in order.
+    pub launches: Vec<Launch>,
+    /// The results, by number.
+    pub outputs: Vec<usize>,
+}
+
+/// A launch over numbered tensors.
+pub struct Launch {
+    /// The kernel.
+    pub kernel: KernelId,
+    /// What it reads, in the order of its parameters.
+    pub inputs: Vec<usize>,
+    /// What it writes.
+    pub outputs: Vec<usize>,
+}
+
+/// The kernels of a program.
+pub struct KernelSet {
+    target: CpuTarget,
+    kernels: PrimaryMap<KernelId, Kernel>,
+    by_function: BTreeMap<Vec<u8>, Arc<Lowered>>,
+    by_tir: BTreeMap<Vec<u8>, KernelId>,
+    names: BTreeMap<String, u32>,
+}
+
+impl KernelSet {
+    /// No kernels, for a target.
+    pub fn new(target: CpuTarget) -> KernelSet {
+        KernelSet {
+            target,
+            kernels: PrimaryMap::new(),
+            by_function: BTreeMap::new(),
+            by_tir: BTreeMap::new(),
+            names: BTreeMap::new(),
+        }
+    }
+
+    /// The kernels.
+    pub fn into_kernels(self) -> PrimaryMap<KernelId, Kernel> {
+        self.kernels
+    }
+
+    /// The launches of a primitive function.
+    ///
+    /// # Errors
+    /// If it has an operator or a type without code.
+    pub fn lower(
+        &mut self,
+        module: &Module,
+        expr: ExprId,
+        func: &Function,
+    ) -> Result<Arc<Lowered>, Diagnostic> {
+        let key = function_key(module, func);
+        if let Some(lowered) = self.by_function.get(&key) {
+            return Ok(lowered.clone());
+        }
+        let te = group_to_te(module, func)?;
+        let kernels = schedule(&te.name, &te.graph, &te.origins, &te.outputs, &self.target)
+            .map_err(|e| Diagnostic::error(Code::LOWER, e.0).at(module.spans[expr].clone()))?;
+        let mut numbers: BTreeMap<BufferId, usize> = BTreeMap::new();
+        let mut tensors = Vec::new();
+        let mut number = |b: BufferId, tensors: &mut Vec<TensorType>| {
+            *numbers.entry(b).or_insert_with(|| {
+                let buffer = &te.graph.buffers[b];
+                tensors.push(TensorType::of(&buffer.shape, buffer.dtype));
+                tensors.len() - 1
+            })
+        };
+        te.inputs.iter().for_each(|&b| {
+            number(b, &mut tensors);
+        });
+        let mut launches = Vec::new();
+        for mut kernel in kernels {
+            let inputs = kernel.inputs.iter().map(|&b| number(b, &mut tensors)).collect();
+            let outputs = kernel.outputs.iter().map(|&b| number(b, &mut tensors)).collect();
+            kernel.func.attrs.insert("relay".into(), AttrValue::Str(summary(module, func).into()));
+            launches.push(Launch { kernel: self.add(kernel.func), inputs, outputs });
+        }
+        let outputs = te.outputs.iter().map(|&b| number(b, &mut tensors)).collect();
+        let lowered = Arc::new(Lowered { tensors, constants: te.constants, launches, outputs });
+        self.by_function.insert(key, lowered.clone());
+        Ok(lowered)
+    }
+
+    /// The kernel of this function; equal ones are one.
+    fn add(&mut self, mut func: fermata_ir::tir::PrimFunc) -> KernelId {
+        let key = fermata_ir::tir::equal::key(&func);
+        if let Some(&id) = self.by_tir.get(&key) {
+            return id;
+        }
+        let count = self.names.entry(func.name.to_string()).or_default();
+        *count += 1;
+        if *count > 1 {
+            func.name = format!("{}_{}", func.name, *count - 1).into();
+        }
+        let tiles = func.tiles().unwrap_or(0).max(0) as u64;
+        let id = self.kernels.push(Kernel { func: Arc::new(func), tiles });
+        self.by_tir.insert(key, id);
+        id
+    }
+}
+
+/// The operators of a group, for people: `nn.conv2d, add, nn.relu`.
+fn summary(module: &Module, func: &Function) -> String {
+    let order = walk::post_order(module, &[func.body]);
+    let names: Vec<&str> = order.iter().filter_map(|&e| Some(module.as_op_call(e)?.0.name())).collect();
+    match names.len() {
+        0..=12 => names.join(", "),
+        n => format!("{}, ... ({n} operators)", names[..12].join(", ")),
+    }
+}
+
+/// Bytes that are equal for functions that compute the same with the same operators: the
+/// body in post-order with operands as distances, types and attributes.
+fn function_key(module: &Module, func: &Function) -> Vec<u8> {
+    let order = walk::post_order(module, &[func.body]);
+    let place: BTreeMap<ExprId, usize> = order.iter().enumerate().map(|(i, &e)| (e, i)).collect();
+    let mut key = String::new();
+    for &param in &func.params {
+        let _ = write!(key, "{:?};", module.vars[param].ty);
+    }
+    for (at, &expr) in order.iter().enumerate() {
+        match &module.exprs[expr] {
+            Expr::Var(v) => {
+                let _ = write!(key, "p{:?}", func.params.iter().position(|p| p == v));
+            }
+            Expr::Const(c) => {
+                let tensor = &module.consts[*c].tensor;
+                let _ = write!(key, "c{:?}{:?}", tensor.tensor_type(), tensor.bytes());
+            }
+            Expr::Call(call) => {
+                if let Callee::Op(op) = call.callee {
+                    let _ = write!(key, "{op}{:?}", call.attrs);
+                }
+            }
+            Expr::Proj { index, .. } => {
+                let _ = write!(key, ".{index}");
+            }
+            other => {
+                let _ = write!(key, "{:?}", std::mem::discriminant(other));
+            }
+        }
+        for child in walk::children(&module.exprs[expr]) {
+            let _ = write!(key, ",{}", at - place[&child]);
+        }
+        let _ = write!(key, ":{:?};", module.types[expr]);
+    }
+    key.into_bytes()
+}

@@ -1,0 +1,129 @@
+//! AlterOpLayout: products and convolutions with constant weights take them in panels.
+//!
+//! The panels are what the micro-kernels of the target read in order. FoldConstant packs
+//! them when compiling, so nothing is rearranged when the program runs.
+
+use fermata_ir::build::Builder;
+use fermata_ir::diag::Diagnostics;
+use fermata_ir::expr::{Call, Expr, ExprId, Module};
+use fermata_ir::op::conv::{
+    CONV2D, CONV2D_PACK_WEIGHT, CONV2D_PACKED, Conv2dAttrs, Conv2dPackWeightAttrs, Conv2dPackedAttrs,
+};
+use fermata_ir::op::nn::{
+    DENSE, DENSE_PACK, DENSE_PACK_WEIGHT, DensePackAttrs, DensePackWeightAttrs, MATMUL, MatmulAttrs,
+};
+use fermata_ir::op::transform::{TRANSPOSE, TransposeAttrs};
+use fermata_ir::op::{Op, OpAttrs};
+use fermata_ir::types::DType;
+
+use super::rewrite::{rebuild_functions, static_shape};
+use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
+use crate::target::CpuTarget;
+
+/// The row of the pass table.
+pub static PASS: PassDef = PassDef {
+    name: "alter_op_layout",
+    relay_name: "AlterOpLayout",
+    level: 2,
+    doc: "pack constant weights into the panels that the target's micro-kernels read",
+    options: &[],
+    requires: &["infer_type"],
+    takes: Stage::Relay,
+    gives: None,
+    float: FloatClass::Algebraic,
+    run,
+};
+
+fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    let target = context.target.clone();
+    Ok(rebuild_functions(module, |module, _, new| match alter(module, new, &target) {
+        Some(altered) if context.take_fuel() => altered,
+        _ => new,
+    }))
+}
+
+fn alter(module: &mut Module, expr: ExprId, target: &CpuTarget) -> Option<ExprId> {
+    let (op, call) = module.as_op_call(expr)?;
+    let is_product = op.is(&DENSE) || op.is(&MATMUL);
+    if !is_product && !op.is(&CONV2D) {
+        return None;
+    }
+    let call = call.clone();
+    let weight = module.as_const(call.args[1])?;
+    let all_f32 = weight.dtype() == DType::F32
+        && module.types[call.args[0]].as_tensor()?.dtype == DType::F32
+        && module.types[expr].as_tensor()?.dtype == DType::F32;
+    if !all_f32 || weight.is_empty() {
+        return None;
+    }
+    if is_product {
+        pack_product(module, expr, op, &call, target)
+    } else {
+        pack_conv(module, expr, &call, target)
+    }
+}
+
+/// `nn.dense(x, w)` and `nn.matmul(x, w)` as `nn.contrib_dense_pack(x, panels of w)`.
+fn pack_product(
+    module: &mut Module,
+    expr: ExprId,
+    op: Op,
+    call: &Call,
+    target: &CpuTarget,
+) -> Option<ExprId> {
+    let mut transposed = op.is(&DENSE);
+    if op.is(&MATMUL) {
+        let attrs: MatmulAttrs = call.attrs.read();
+        if attrs.transpose_a {
+            return None;
+        }
+        transposed = attrs.transpose_b;
+    }
+    let shape = static_shape(module, call.args[1])?;
+    let [a, b] = shape[..] else { return None };
+    let units = if transposed { a } else { b };
+    let span = module.spans[expr].clone();
+    let mut build = Builder::new(module);
+    build.with_span(span);
+    let rows = match transposed {
+        true => call.args[1],
+        false => build.call(&TRANSPOSE, &[call.args[1]], TransposeAttrs { axes: None }.attrs()).ok()?,
+    };
+    let pack = DensePackWeightAttrs { nr: target.gemm_panel() as i64 }.attrs();
+    let panels = build.call(&DENSE_PACK_WEIGHT, &[rows], pack).ok()?;
+    let attrs = DensePackAttrs { units: units as i64, out_dtype: None }.attrs();
+    build.call(&DENSE_PACK, &[call.args[0], panels], attrs).ok()
+}
+
+/// `nn.conv2d` in NCHW with groups of more than one channel, on packed weights. A depthwise
+/// convolution reads its weights as they are.
+fn pack_conv(module: &mut Module, expr: ExprId, call: &Call, target: &CpuTarget) -> Option<ExprId> {
+    let attrs: Conv2dAttrs = call.attrs.read();
+    let plain_layout = &*attrs.data_layout == "NCHW"
+        && &*attrs.kernel_layout == "OIHW"
+        && matches!(&*attrs.out_layout, "" | "NCHW");
+    let weight = static_shape(module, call.args[1])?;
+    let [channels, per_group, kh, kw] = weight[..] else { return None };
+    let depthwise = per_group == 1 && attrs.groups as usize == channels;
+    if !plain_layout || depthwise {
+        return None;
+    }
+    let mr = target.conv_panel() as i64;
+    let span = module.spans[expr].clone();
+    let mut build = Builder::new(module);
+    build.with_span(span);
+    let pack = Conv2dPackWeightAttrs { mr, groups: attrs.groups }.attrs();
+    let panels = build.call(&CONV2D_PACK_WEIGHT, &[call.args[1]], pack).ok()?;
+    let packed = Conv2dPackedAttrs {
+        channels: channels as i64,
+        kernel_size: vec![kh as i64, kw as i64],
+        mr,
+        strides: attrs.strides,
+        padding: attrs.padding,
+        dilation: attrs.dilation,
+        groups: attrs.groups,
+        out_dtype: attrs.out_dtype,
+    };
+    let id = build.call(&CONV2D_PACKED, &[call.args[0], panels], packed.attrs()).ok()?;
+    matches!(module.exprs[id], Expr::Call(_)).then_some(id)
+}

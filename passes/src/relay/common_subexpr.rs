@@ -1,0 +1,81 @@
+//! EliminateCommonSubexpr: equal pure calls are computed once.
+//!
+//! Two calls are equal if operator, attributes and arguments are; scalar constants of equal
+//! bytes count as one. Tuples and projections are shared too, so that calls over them are.
+
+use std::collections::BTreeMap;
+
+use fermata_ir::diag::Diagnostics;
+use fermata_ir::expr::{Callee, Expr, ExprId, Module};
+use fermata_ir::op::Purity;
+use fermata_ir::types::DType;
+
+use super::rewrite::rebuild_functions;
+use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
+
+/// The row of the pass table.
+pub static PASS: PassDef = PassDef {
+    name: "common_subexpr",
+    relay_name: "EliminateCommonSubexpr",
+    level: 2,
+    doc: "share equal calls of pure operators",
+    options: &[],
+    requires: &["infer_type"],
+    takes: Stage::Relay,
+    gives: None,
+    float: FloatClass::Exact,
+    run,
+};
+
+/// What makes two expressions the same value.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Key {
+    Call(&'static str, String, Vec<ExprId>),
+    Tuple(Vec<ExprId>),
+    Proj(ExprId, u32),
+    Scalar(DType, Vec<u8>),
+}
+
+fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    let mut seen: BTreeMap<Key, ExprId> = BTreeMap::new();
+    Ok(rebuild_functions(module, |module, _, new| {
+        let Some(key) = key(module, new) else { return new };
+        match seen.get(&key) {
+            Some(&first) if first == new || !context.take_fuel() => new,
+            Some(&first) => first,
+            None => {
+                seen.insert(key, new);
+                new
+            }
+        }
+    }))
+}
+
+fn key(module: &Module, expr: ExprId) -> Option<Key> {
+    match &module.exprs[expr] {
+        Expr::Call(call) => match call.callee {
+            Callee::Op(op) if op.purity == Purity::Pure => {
+                let attrs = format!("{:?}", call.attrs.values());
+                Some(Key::Call(op.0.name, attrs, call.args.to_vec()))
+            }
+            Callee::Op(_) | Callee::Expr(_) | Callee::Ctor(_) => None,
+        },
+        Expr::Tuple(fields) => Some(Key::Tuple(fields.to_vec())),
+        Expr::Proj { tuple, index } => Some(Key::Proj(*tuple, *index)),
+        Expr::Const(c) => {
+            let tensor = &module.consts[*c].tensor;
+            (tensor.rank() == 0).then(|| Key::Scalar(tensor.dtype(), tensor.bytes().to_vec()))
+        }
+        Expr::Var(_)
+        | Expr::Global(_)
+        | Expr::Op(_)
+        | Expr::Ctor(_)
+        | Expr::Func(_)
+        | Expr::Let { .. }
+        | Expr::If { .. }
+        | Expr::Match { .. }
+        | Expr::Ref(_)
+        | Expr::RefRead(_)
+        | Expr::RefWrite { .. } => None,
+    }
+}

@@ -1,0 +1,163 @@
+//! DeadCodeElimination: drops lets whose variable is not used and whose value does nothing else.
+//!
+//! An expression is pure unless it may run a stateful operator, touch a reference cell or
+//! call a function that may. A function value that is not known is assumed to be impure, and
+//! so is a recursive one, which might never return.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use fermata_ir::diag::Diagnostics;
+use fermata_ir::entity::SecondaryMap;
+use fermata_ir::expr::{Callee, Expr, ExprId, GlobalId, Module, VarId};
+use fermata_ir::op::Purity;
+use fermata_ir::walk;
+
+use super::rewrite::rebuild_functions;
+use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
+
+/// The row of the pass table.
+pub static PASS: PassDef = PassDef {
+    name: "dead_code",
+    relay_name: "DeadCodeElimination",
+    level: 1,
+    doc: "drop pure lets that nothing uses",
+    options: &[OptionDef {
+        name: "ignore_impurity",
+        doc: "drop unused lets even if they may have effects",
+        default: OptionValue::Bool(false),
+    }],
+    requires: &["infer_type"],
+    takes: Stage::Relay,
+    gives: None,
+    float: FloatClass::Exact,
+    run,
+};
+
+fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    let ignore = context.bool("ignore_impurity");
+    let purity = Purities::of(module);
+    let mut uses: BTreeMap<VarId, u32> = BTreeMap::new();
+    let reachable = walk::reachable(module);
+    for &expr in &reachable {
+        if let Expr::Var(v) = module.exprs[expr] {
+            *uses.entry(v).or_default() += 1;
+        }
+    }
+    // An inner let comes before the outer one whose scope it stands in, so a dropped value
+    // gives back its uses to lets that are still to be looked at.
+    let mut dead: BTreeSet<ExprId> = BTreeSet::new();
+    for &expr in &reachable {
+        let Expr::Let { var, value, .. } = module.exprs[expr] else { continue };
+        let own = uses_inside(module, value, var);
+        let used = uses.get(&var).copied().unwrap_or(0) > own;
+        if used || !(ignore || purity.is_pure(value)) || !context.take_fuel() {
+            continue;
+        }
+        dead.insert(expr);
+        for inner in walk::post_order(module, &[value]) {
+            if let Expr::Var(v) = module.exprs[inner] {
+                uses.entry(v).and_modify(|n| *n = n.saturating_sub(1));
+            }
+        }
+    }
+    if dead.is_empty() {
+        return Ok(Outcome::Unchanged);
+    }
+    Ok(rebuild_functions(module, |module, old, new| match module.exprs[new] {
+        Expr::Let { body, .. } if dead.contains(&old) => body,
+        _ => new,
+    }))
+}
+
+/// Uses of a variable inside the function that it names: recursion does not keep it alive.
+fn uses_inside(module: &Module, value: ExprId, var: VarId) -> u32 {
+    if !matches!(module.exprs[value], Expr::Func(_)) {
+        return 0;
+    }
+    let inside = walk::post_order(module, &[value]);
+    inside.iter().filter(|&&e| matches!(module.exprs[e], Expr::Var(v) if v == var)).count() as u32
+}
+
+/// Which expressions may have an effect when they are evaluated.
+pub(super) struct Purities {
+    impure: SecondaryMap<ExprId, bool>,
+}
+
+impl Purities {
+    pub(super) fn of(module: &Module) -> Purities {
+        let mut impure: SecondaryMap<ExprId, bool> = SecondaryMap::new();
+        let mut impure_globals = recursive_globals(module);
+        loop {
+            let before = impure_globals.len();
+            for (global, func) in module.functions() {
+                for expr in walk::post_order(module, &[func.body]) {
+                    impure[expr] = has_effect(module, expr, &impure, &impure_globals);
+                }
+                if impure[func.body] {
+                    impure_globals.insert(global);
+                }
+            }
+            if impure_globals.len() == before {
+                return Purities { impure };
+            }
+        }
+    }
+
+    pub(super) fn is_pure(&self, expr: ExprId) -> bool {
+        !self.impure[expr]
+    }
+}
+
+fn has_effect(
+    module: &Module,
+    expr: ExprId,
+    impure: &SecondaryMap<ExprId, bool>,
+    impure_globals: &BTreeSet<GlobalId>,
+) -> bool {
+    match &module.exprs[expr] {
+        // Making a function runs nothing of it.
+        Expr::Func(_) => false,
+        Expr::RefRead(_) | Expr::RefWrite { .. } => true,
+        Expr::Call(call) => {
+            let callee = match call.callee {
+                Callee::Op(op) => op.purity == Purity::Stateful,
+                Callee::Ctor(_) => false,
+                Callee::Expr(callee) => match &module.exprs[callee] {
+                    Expr::Func(func) => impure[func.body],
+                    Expr::Global(global) => impure_globals.contains(global),
+                    Expr::Op(op) => op.purity == Purity::Stateful,
+                    _ => true,
+                },
+            };
+            callee || call.args.iter().any(|&a| impure[a])
+        }
+        other => walk::children(other).iter().any(|&c| impure[c]),
+    }
+}
+
+/// Global functions that may call themselves, directly or through others.
+fn recursive_globals(module: &Module) -> BTreeSet<GlobalId> {
+    let mut calls: BTreeMap<GlobalId, BTreeSet<GlobalId>> = BTreeMap::new();
+    for (global, func) in module.functions() {
+        let order = walk::post_order(module, &[func.body]);
+        let named = order.into_iter().filter_map(|e| match module.exprs[e] {
+            Expr::Global(callee) => Some(callee),
+            _ => None,
+        });
+        calls.insert(global, named.collect());
+    }
+    let reaches_itself = |start: GlobalId| {
+        let mut seen = BTreeSet::new();
+        let mut stack: Vec<GlobalId> = calls[&start].iter().copied().collect();
+        while let Some(at) = stack.pop() {
+            if at == start {
+                return true;
+            }
+            if seen.insert(at) {
+                stack.extend(calls.get(&at).into_iter().flatten().copied());
+            }
+        }
+        false
+    };
+    calls.keys().copied().filter(|&g| reaches_itself(g)).collect()
+}

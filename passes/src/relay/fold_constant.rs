@@ -1,0 +1,188 @@
+//! FoldConstant: what is known when compiling is computed when compiling.
+//!
+//! A pure operator whose arguments are all constants (or tuples of them) is run on the
+//! reference evaluator. `shape_of` and `ndarray_size` need only the static type. A let of a
+//! constant is substituted, an `if` on a constant takes its branch, a projection of a tuple
+//! takes its field. Operators without arguments stay: `zeros` is smaller than what it makes.
+
+use std::collections::BTreeMap;
+
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
+use fermata_ir::eval::{Value, eval_expr};
+use fermata_ir::expr::{Expr, ExprId, Module, VarId};
+use fermata_ir::op::Purity;
+use fermata_ir::tensor::Tensor;
+use fermata_ir::types::DType;
+use fermata_ir::walk;
+
+use super::rewrite::{rebuild_functions, static_shape};
+use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
+
+/// The row of the pass table.
+pub static PASS: PassDef = PassDef {
+    name: "fold_constant",
+    relay_name: "FoldConstant",
+    level: 1,
+    doc: "compute what depends on constants only; take known branches and fields",
+    options: &[
+        OptionDef {
+            name: "growth_bytes",
+            doc: "leave a call whose result would be larger than its arguments by more than this",
+            default: OptionValue::Int(1 << 20),
+        },
+        OptionDef {
+            name: "fold_qnn",
+            doc: "fold operators of the qnn dialect too",
+            default: OptionValue::Bool(true),
+        },
+    ],
+    requires: &["infer_type"],
+    takes: Stage::Relay,
+    gives: None,
+    float: FloatClass::Exact,
+    run,
+};
+
+fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    let mut binders = let_values(module);
+    let mut known: BTreeMap<VarId, ExprId> = BTreeMap::new();
+    Ok(rebuild_functions(module, |module, old, new| {
+        let folded = match fold(module, new, &known, context) {
+            Some(folded) if context.take_fuel() => folded,
+            _ => new,
+        };
+        if let Expr::Const(_) = module.exprs[folded] {
+            known.extend(binders.remove(&old).into_iter().flatten().map(|var| (var, folded)));
+        }
+        folded
+    }))
+}
+
+/// The variables that lets bind to each expression.
+fn let_values(module: &Module) -> BTreeMap<ExprId, Vec<VarId>> {
+    let mut binders: BTreeMap<ExprId, Vec<VarId>> = BTreeMap::new();
+    for expr in walk::reachable(module) {
+        if let Expr::Let { var, value, .. } = module.exprs[expr] {
+            binders.entry(value).or_default().push(var);
+        }
+    }
+    binders
+}
+
+fn fold(
+    module: &mut Module,
+    expr: ExprId,
+    known: &BTreeMap<VarId, ExprId>,
+    context: &mut PassContext,
+) -> Option<ExprId> {
+    match &module.exprs[expr] {
+        Expr::Var(v) => known.get(v).copied(),
+        Expr::Let { var, body, .. } => known.contains_key(var).then_some(*body),
+        Expr::If { cond, then, els } => {
+            let (then, els) = (*then, *els);
+            let taken = module.as_const(*cond)?.bytes().first()? != &0;
+            Some(if taken { then } else { els })
+        }
+        Expr::Proj { tuple, index } => match &module.exprs[*tuple] {
+            Expr::Tuple(fields) => fields.get(*index as usize).copied(),
+            _ => None,
+        },
+        Expr::Call(_) => fold_call(module, expr, context),
+        Expr::Const(_)
+        | Expr::Global(_)
+        | Expr::Op(_)
+        | Expr::Ctor(_)
+        | Expr::Func(_)
+        | Expr::Tuple(_)
+        | Expr::Match { .. }
+        | Expr::Ref(_)
+        | Expr::RefRead(_)
+        | Expr::RefWrite { .. } => None,
+    }
+}
+
+fn fold_call(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Option<ExprId> {
+    let (op, call) = module.as_op_call(expr)?;
+    if op.purity != Purity::Pure || call.args.is_empty() {
+        return None;
+    }
+    if matches!(op.name(), "shape_of" | "ndarray_size")
+        && let Some(folded) = shape_query(module, op.name(), expr)
+    {
+        return Some(module.constant(folded));
+    }
+    if op.name().starts_with("qnn.") && !context.bool("fold_qnn") {
+        return None;
+    }
+    let argument_bytes = call.args.iter().map(|&a| constant_bytes(module, a)).sum::<Option<usize>>()?;
+    let result_bytes = type_bytes(module, expr).unwrap_or(0);
+    if result_bytes > argument_bytes.saturating_add(context.int("growth_bytes").max(0) as usize) {
+        return None;
+    }
+    match eval_expr(module, expr) {
+        Ok(value) => constant_of(module, &value, expr),
+        Err(error) => {
+            if context.want_remarks {
+                let remark = format!("not folded: {}", error.message);
+                let span = module.spans[expr].clone();
+                context.remarks.push(Diagnostic::warning(Code::PASS, remark).at(span));
+            }
+            None
+        }
+    }
+}
+
+/// `shape_of` and `ndarray_size` of a value whose type is static.
+fn shape_query(module: &Module, op: &str, expr: ExprId) -> Option<Tensor> {
+    let (_, call) = module.as_op_call(expr)?;
+    let shape = static_shape(module, call.args[0])?;
+    let ty = module.types[expr].as_tensor()?.clone();
+    let numbers: Vec<i64> = match op {
+        "shape_of" => shape.iter().map(|&n| n as i64).collect(),
+        _ => vec![shape.iter().product::<usize>() as i64],
+    };
+    let result_shape = ty.static_shape()?;
+    let tensor = Tensor::from_slice(&result_shape, &numbers).ok()?;
+    match ty.dtype {
+        DType::I64 => Some(tensor),
+        DType::I32 => {
+            let narrow: Vec<i32> = numbers.iter().map(|&n| n as i32).collect();
+            Tensor::from_slice(&result_shape, &narrow).ok()
+        }
+        DType::F32 => {
+            let floats: Vec<f32> = numbers.iter().map(|&n| n as f32).collect();
+            Tensor::from_slice(&result_shape, &floats).ok()
+        }
+        _ => None,
+    }
+}
+
+/// Bytes of a constant or a tuple of constants; `None` for anything else.
+fn constant_bytes(module: &Module, expr: ExprId) -> Option<usize> {
+    match &module.exprs[expr] {
+        Expr::Const(c) => Some(module.consts[*c].tensor.bytes().len()),
+        Expr::Tuple(fields) => fields.iter().map(|&f| Some(module.as_const(f)?.bytes().len())).sum(),
+        _ => None,
+    }
+}
+
+fn type_bytes(module: &Module, expr: ExprId) -> Option<usize> {
+    let flat = crate::lower::group_to_te::flatten(&module.types[expr])?;
+    flat.iter().map(|t| t.elements()?.checked_mul(t.dtype.bytes())).sum()
+}
+
+/// The value as an expression: a constant, or a tuple of constants.
+fn constant_of(module: &mut Module, value: &Value, origin: ExprId) -> Option<ExprId> {
+    match value {
+        Value::Tensor(tensor) => Some(module.constant(tensor.clone())),
+        Value::Tuple(fields) => {
+            let fields: Option<Vec<ExprId>> =
+                fields.iter().map(|field| Some(module.constant(field.as_tensor()?.clone()))).collect();
+            let ty = module.types[origin].clone();
+            let tuple = module.add_like(Expr::Tuple(fields?.into()), origin);
+            module.types[tuple] = ty;
+            Some(tuple)
+        }
+        _ => None,
+    }
+}

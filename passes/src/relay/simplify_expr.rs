@@ -1,0 +1,209 @@
+//! SimplifyExpr: rewrites that leave less to do and change no result.
+//!
+//! Identities (`x + 0`, `x * 1`, `x - 0`, `x / 1`), shape changes that change nothing, chains
+//! of them that are one, and casts that say nothing. Each rule keeps the type. `x + 0` keeps
+//! the sign of a zero only if the zero is negative, so for floats only `x - 0` and the
+//! products are identities.
+
+use fermata_ir::build::Builder;
+use fermata_ir::diag::Diagnostics;
+use fermata_ir::expr::{Call, ExprId, Module};
+use fermata_ir::op::broadcast::{ADD, DIVIDE, MULTIPLY, SUBTRACT};
+use fermata_ir::op::elemwise::convert::{CAST, CastAttrs};
+use fermata_ir::op::transform::{
+    BATCH_FLATTEN, EXPAND_DIMS, RESHAPE, ReshapeAttrs, SQUEEZE, TRANSPOSE, TransposeAttrs,
+};
+use fermata_ir::op::{Op, OpAttrs, OpDef};
+use fermata_ir::scalar::Scalar;
+use fermata_ir::tensor::Tensor;
+use fermata_ir::types::DType;
+
+use super::rewrite::{rebuild_functions, same_type, static_shape};
+use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
+
+/// The row of the pass table.
+pub static PASS: PassDef = PassDef {
+    name: "simplify_expr",
+    relay_name: "SimplifyExpr",
+    level: 2,
+    doc: "drop identities, merge chains of reshapes, transposes and casts",
+    options: &[],
+    requires: &["infer_type"],
+    takes: Stage::Relay,
+    gives: None,
+    float: FloatClass::Exact,
+    run,
+};
+
+/// A rule: the call in, what stands for it out.
+type Rule = fn(&mut Module, ExprId, Op, &Call) -> Option<ExprId>;
+
+/// The rules, tried in order.
+const RULES: &[(&str, Rule)] = &[
+    ("drop an identity", drop_identity),
+    ("drop a reshape to the same shape", drop_same_shape),
+    ("merge reshapes", merge_reshapes),
+    ("merge transposes", merge_transposes),
+    ("merge casts", merge_casts),
+];
+
+fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    Ok(rebuild_functions(module, |module, _, new| {
+        let mut at = new;
+        // Each rule leaves a smaller chain, so this ends.
+        while let Some((op, call)) = module.as_op_call(at) {
+            let call = call.clone();
+            let simpler = RULES.iter().find_map(|(_, rule)| rule(module, at, op, &call));
+            match simpler {
+                Some(simpler) if same_type(module, simpler, at) && context.take_fuel() => at = simpler,
+                _ => break,
+            }
+        }
+        at
+    }))
+}
+
+/// The value of a constant all of whose elements are equal.
+fn splat(module: &Module, expr: ExprId) -> Option<Scalar> {
+    let tensor: &Tensor = module.as_const(expr)?;
+    let width = tensor.dtype().bytes();
+    let first = tensor.bytes().get(..width)?;
+    // Comparing large constants element by element would cost more than it finds.
+    let equal = tensor.len() <= 4096 && tensor.bytes().chunks_exact(width).all(|c| c == first);
+    let mut bits = [0u8; 8];
+    bits[..width].copy_from_slice(first);
+    equal.then(|| Scalar::from_bits(tensor.dtype(), u64::from_le_bytes(bits)))
+}
+
+fn drop_identity(module: &mut Module, _: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    let is = |defs: &[&'static OpDef]| defs.iter().any(|d| op.is(d));
+    if !is(&[&ADD, &SUBTRACT, &MULTIPLY, &DIVIDE]) {
+        return None;
+    }
+    let (a, b) = (call.args[0], call.args[1]);
+    let is_one = |s: Scalar| s.as_f64() == 1.0;
+    let is_positive_zero = |s: Scalar| s.bits() == 0;
+    let is_negative_zero =
+        |s: Scalar| s.dtype().is_float() && s.as_f64() == 0.0 && s.as_f64().is_sign_negative();
+    let adds_nothing = |s: Scalar| if s.dtype().is_float() { is_negative_zero(s) } else { s.bits() == 0 };
+    let right = splat(module, b);
+    let left = splat(module, a);
+    if is(&[&MULTIPLY, &DIVIDE]) && right.is_some_and(is_one) {
+        return Some(a);
+    }
+    if op.is(&MULTIPLY) && left.is_some_and(is_one) {
+        return Some(b);
+    }
+    if op.is(&SUBTRACT) && right.is_some_and(is_positive_zero)
+        || op.is(&ADD) && right.is_some_and(adds_nothing)
+    {
+        return Some(a);
+    }
+    (op.is(&ADD) && left.is_some_and(adds_nothing)).then_some(b)
+}
+
+/// Operators that only give a tensor another shape.
+fn is_reshape(op: Op) -> bool {
+    op.is(&RESHAPE)
+        || op.is(&SQUEEZE)
+        || op.is(&EXPAND_DIMS)
+        || op.is(&BATCH_FLATTEN)
+        || op.name() == "contrib_reverse_reshape"
+}
+
+fn drop_same_shape(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    (is_reshape(op) && same_type(module, expr, call.args[0])).then_some(call.args[0])
+}
+
+fn merge_reshapes(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    let (inner, inner_call) = module.as_op_call(call.args[0])?;
+    if !is_reshape(op) || !is_reshape(inner) {
+        return None;
+    }
+    let source = inner_call.args[0];
+    let shape = static_shape(module, expr)?;
+    let newshape = shape.iter().map(|&n| n as i64).collect();
+    let attrs = ReshapeAttrs { newshape, allowzero: shape.contains(&0) }.attrs();
+    located(module, expr).call(&RESHAPE, &[source], attrs).ok()
+}
+
+fn located(module: &mut Module, origin: ExprId) -> Builder<'_> {
+    let span = module.spans[origin].clone();
+    let mut build = Builder::new(module);
+    build.with_span(span);
+    build
+}
+
+/// The permutation of a transpose.
+fn permutation(module: &Module, call: &Call) -> Option<Vec<usize>> {
+    let rank = module.types[call.args[0]].as_tensor()?.rank();
+    let axes = call.attrs.read::<TransposeAttrs>().axes;
+    match axes {
+        None => Some((0..rank).rev().collect()),
+        Some(axes) if axes.is_empty() => Some((0..rank).rev().collect()),
+        Some(axes) => {
+            axes.iter().map(|&a| usize::try_from(if a < 0 { a + rank as i64 } else { a }).ok()).collect()
+        }
+    }
+}
+
+fn merge_transposes(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    if !op.is(&TRANSPOSE) {
+        return None;
+    }
+    let mut axes = permutation(module, call)?;
+    let mut source = call.args[0];
+    let merged = module.as_op_call(source).filter(|(inner, _)| inner.is(&TRANSPOSE));
+    if let Some((_, inner)) = merged {
+        let first = permutation(module, inner)?;
+        axes = axes.iter().map(|&a| first[a]).collect();
+        source = inner.args[0];
+    } else if !axes.iter().enumerate().all(|(i, &a)| i == a) {
+        return None;
+    }
+    if axes.iter().enumerate().all(|(i, &a)| i == a) {
+        return Some(source);
+    }
+    let axes = Some(axes.iter().map(|&a| a as i64).collect());
+    located(module, expr).call(&TRANSPOSE, &[source], TransposeAttrs { axes }.attrs()).ok()
+}
+
+fn merge_casts(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    if !op.is(&CAST) {
+        return None;
+    }
+    let dtype = |module: &Module, e: ExprId| module.types[e].as_tensor().map(|t| t.dtype);
+    let to = dtype(module, expr)?;
+    let middle = dtype(module, call.args[0])?;
+    if middle == to {
+        return Some(call.args[0]);
+    }
+    let (inner, inner_call) = module.as_op_call(call.args[0])?;
+    let source = inner_call.args[0];
+    let from = dtype(module, source)?;
+    if !inner.is(&CAST) || !widens(from, middle) {
+        return None;
+    }
+    located(module, expr).call(&CAST, &[source], CastAttrs { dtype: to }.attrs()).ok()
+}
+
+/// True if every value of `from` is a value of `to`.
+fn widens(from: DType, to: DType) -> bool {
+    let digits = |d: DType| match d {
+        DType::F16 => 11,
+        DType::BF16 => 8,
+        DType::F32 => 24,
+        DType::F64 => 53,
+        d if d.is_signed_int() => d.bits() - 1,
+        d => d.bits(),
+    };
+    match (from.is_float(), to.is_float()) {
+        (true, true) => digits(from) <= digits(to) && !matches!((from, to), (DType::BF16, DType::F16)),
+        (true, false) => false,
+        (false, true) => digits(from) <= digits(to) && !(to == DType::F16 && from.bits() > 8),
+        (false, false) => {
+            let sign_kept = !from.is_signed_int() || to.is_signed_int();
+            sign_kept && digits(from) <= digits(to)
+        }
+    }
+}

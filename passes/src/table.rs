@@ -1,0 +1,52 @@
+//! The pass table: every pass, once.
+
+use crate::fuse;
+use crate::pass::PassDef;
+use crate::relay;
+
+/// Every built-in pass, in the order of the documentation.
+pub const PASSES: &[&PassDef] = &[
+    &relay::infer_type::PASS,
+    &relay::fold_constant::PASS,
+    &relay::remove_unused_functions::PASS,
+    &relay::dead_code::PASS,
+    &relay::common_subexpr::PASS,
+    &relay::simplify_inference::PASS,
+    &relay::simplify_expr::PASS,
+    &relay::canonicalize_ops::PASS,
+    &relay::fold_scale_axis::PASS,
+    &relay::alter_op_layout::PASS,
+    &relay::normal_form::TO_GRAPH,
+    &relay::normal_form::TO_A_NORMAL,
+    &fuse::PASS,
+];
+
+/// Passes by name: the built-in ones and a user's own.
+#[derive(Clone)]
+pub struct PassTable {
+    passes: Vec<&'static PassDef>,
+}
+
+impl PassTable {
+    /// The built-in passes.
+    pub fn standard() -> PassTable {
+        PassTable { passes: PASSES.to_vec() }
+    }
+
+    /// These passes and more.
+    #[must_use]
+    pub fn with(mut self, passes: &[&'static PassDef]) -> PassTable {
+        self.passes.extend(passes);
+        self
+    }
+
+    /// The pass of this name, ours or Relay's (`fold_constant`, `FoldConstant`).
+    pub fn get(&self, name: &str) -> Option<&'static PassDef> {
+        self.passes.iter().rev().find(|p| p.name == name || p.relay_name == name).copied()
+    }
+
+    /// Every pass.
+    pub fn iter(&self) -> impl Iterator<Item = &'static PassDef> + '_ {
+        self.passes.iter().copied()
+    }
+}

@@ -1,0 +1,9 @@
+//! Schedules: from Tensor Expression graphs to kernels of tiles.
+
+mod collapse;
+pub mod inline;
+mod nest;
+mod rows;
+pub mod rules_cpu;
+pub mod tensorize;
+pub mod walk;

@@ -1,0 +1,245 @@
+//! Schedule rules for CPUs: from stages to kernels of tiles.
+//!
+//! Every tensor that is *kept* (an output, or what another kernel must find in memory)
+//! becomes one kernel; all else is inlined or computed inside it. The rules start by keeping
+//! as little as they may, and keep more where a nest refuses: a reduction that would be
+//! repeated, a value that is read under a select.
+
+use std::collections::BTreeSet;
+
+use fermata_ir::scalar::{BinaryOp, UnaryOp};
+use fermata_ir::te::{Axis, Compute, Graph, Stage, StageKind};
+use fermata_ir::tir::{Block, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Stmt};
+use indexmap::IndexMap;
+
+use super::collapse::Pointwise;
+use super::inline::{Env, Inliner, nodes};
+use super::nest::{Nest, Refusal};
+use super::rows::{Rows, emit_rows};
+use super::tensorize::{self, Origins, anchor, arguments};
+use crate::target::CpuTarget;
+
+/// A kernel and the tensors of its graph that it reads and writes.
+#[derive(Clone, Debug)]
+pub struct Scheduled {
+    /// The kernel.
+    pub func: PrimFunc,
+    /// What its input parameters are.
+    pub inputs: Vec<BufferId>,
+    /// What its output parameters are.
+    pub outputs: Vec<BufferId>,
+}
+
+/// The graph cannot be scheduled; a sentence.
+#[derive(Clone, Debug)]
+pub struct Unschedulable(pub String);
+
+/// The kernels, in order, that compute `outputs`.
+///
+/// # Errors
+/// If a stage has a form that no rule handles.
+pub fn schedule(
+    name: &str,
+    graph: &Graph,
+    origins: &Origins,
+    outputs: &[BufferId],
+    target: &CpuTarget,
+) -> Result<Vec<Scheduled>, Unschedulable> {
+    let mut kept: BTreeSet<BufferId> = outputs.iter().copied().collect();
+    kept.extend(must_keep(graph, origins));
+    loop {
+        match try_schedule(name, graph, origins, outputs, &kept, target) {
+            Ok(kernels) => return Ok(kernels),
+            Err(tensor) => {
+                if !kept.insert(tensor) {
+                    let name = &graph.buffers[tensor].name;
+                    return Err(Unschedulable(format!("no schedule rule can compute `{name}`")));
+                }
+            }
+        }
+    }
+}
+
+/// Tensors that are kept whatever reads them: results and arguments of externs and of
+/// tensor intrinsics, and what a reduction would compute over and over.
+fn must_keep(graph: &Graph, origins: &Origins) -> BTreeSet<BufferId> {
+    let mut kept = BTreeSet::new();
+    for stage in &graph.stages {
+        match &stage.kind {
+            StageKind::Extern { inputs, .. } => {
+                kept.extend(inputs);
+                kept.extend(&stage.outputs);
+            }
+            StageKind::Compute(_) if arguments(origins, stage.outputs[0]).is_some() => {
+                kept.extend(&stage.outputs);
+                kept.extend(arguments(origins, stage.outputs[0]).into_iter().flatten().map(|t| t.id));
+            }
+            StageKind::Compute(compute) if compute.reduce.is_some() => {
+                kept.extend(loaded(compute).into_iter().filter(|&b| repeats(graph, compute, b)));
+            }
+            StageKind::Compute(_) | StageKind::Placeholder => {}
+        }
+    }
+    kept
+}
+
+/// The tensors that a compute loads.
+pub fn loaded(compute: &Compute) -> BTreeSet<BufferId> {
+    let loads = compute.body.iter().flat_map(nodes).filter_map(|e| match e.kind() {
+        ExprKind::Load(b, _) => Some(*b),
+        _ => None,
+    });
+    loads.collect()
+}
+
+/// True if a reduction reads each element of a computed tensor several times, and computing
+/// it is not free.
+fn repeats(graph: &Graph, reader: &Compute, tensor: BufferId) -> bool {
+    let points = |axes: &[Axis]| axes.iter().map(|a| a.extent as f64).product::<f64>();
+    let reads = points(&reader.axes) * reader.reduce.as_ref().map_or(1.0, |r| points(&r.axes));
+    let size = graph.buffers[tensor].shape.iter().map(|&n| n as f64).product::<f64>();
+    let Some(StageKind::Compute(producer)) =
+        graph.stages.iter().find(|s| s.outputs.contains(&tensor)).map(|s| &s.kind)
+    else {
+        return false;
+    };
+    let costly = producer.body.iter().flat_map(nodes).any(|e| match e.kind() {
+        ExprKind::Unary(op, _) => !matches!(op, UnaryOp::Neg | UnaryOp::Not | UnaryOp::Abs),
+        ExprKind::Binary(op, ..) => e.dtype().is_float() && matches!(op, BinaryOp::Div | BinaryOp::Pow),
+        ExprKind::Select(..) | ExprKind::Cast(_) => true,
+        _ => false,
+    });
+    costly && reads > 1.5 * size
+}
+
+/// One kernel for each kept tensor that is needed; or the tensor that must be kept besides.
+fn try_schedule(
+    name: &str,
+    graph: &Graph,
+    origins: &Origins,
+    outputs: &[BufferId],
+    kept: &BTreeSet<BufferId>,
+    target: &CpuTarget,
+) -> Result<Vec<Scheduled>, BufferId> {
+    let mut needed: BTreeSet<BufferId> = outputs.iter().copied().collect();
+    let mut kernels = Vec::new();
+    for stage in graph.stages.iter().rev() {
+        if !stage.outputs.iter().any(|b| needed.contains(b)) {
+            continue;
+        }
+        let kernel = match &stage.kind {
+            StageKind::Placeholder => continue,
+            StageKind::Extern { allocs, body, .. } => emit_extern(name, graph, stage, allocs, body),
+            StageKind::Compute(compute) => match anchor(graph, origins, stage, compute, kept) {
+                Some(anchored) => tensorize::emit(name, graph, &anchored, kept, target).map_err(tensor_of)?,
+                None => emit_compute(name, graph, stage, compute, kept, target)?,
+            },
+        };
+        needed.extend(&kernel.inputs);
+        kernels.push(kernel);
+    }
+    kernels.reverse();
+    Ok(kernels)
+}
+
+/// The tensor that must be kept.
+fn tensor_of(refusal: Refusal) -> BufferId {
+    match refusal {
+        Refusal::Repeated { tensor, .. } | Refusal::Guarded(tensor) => tensor,
+    }
+}
+
+/// A kernel whose statement the operator wrote itself: tiles are the iterations of its
+/// outermost parallel loop, or there is one tile.
+fn emit_extern(name: &str, graph: &Graph, stage: &Stage, allocs: &[BufferId], body: &Stmt) -> Scheduled {
+    let mut func = PrimFunc::new(name);
+    func.buffers = graph.buffers.clone();
+    func.vars = graph.vars.clone();
+    let (var, extent, inner) = match body {
+        Stmt::For { var, extent, kind: LoopKind::Parallel, body } => (*var, extent.clone(), (**body).clone()),
+        _ => {
+            let info = fermata_ir::tir::VarInfo { name: "t".into(), dtype: fermata_ir::types::DType::I64 };
+            (func.vars.push(info), Expr::int(1), body.clone())
+        }
+    };
+    finish(func, stage, allocs.to_vec(), Stmt::For { var, extent, kind: LoopKind::Tiles, body: inner.into() })
+}
+
+/// Wraps the body of the tile loop in the block that owns the scratch, and finds the parameters.
+pub fn finish(mut func: PrimFunc, stage: &Stage, scratch: Vec<BufferId>, tiles: Stmt) -> Scheduled {
+    let Stmt::For { var, extent, kind, body } = tiles else {
+        unreachable!("a kernel is a loop over tiles");
+    };
+    let inputs: Vec<BufferId> = super::walk::globals_read(&body, &func)
+        .into_iter()
+        .filter(|b| !stage.outputs.contains(b) && !scratch.contains(b))
+        .collect();
+    let block = Block {
+        name: stage.name.clone(),
+        iters: Vec::new(),
+        predicate: None,
+        reads: Vec::new(),
+        writes: Vec::new(),
+        attrs: IndexMap::new(),
+        allocs: scratch,
+        init: None,
+        body,
+    };
+    let body = Box::new(Stmt::Block(Box::new(block)));
+    func.body = Stmt::For { var, extent, kind, body };
+    func.outputs = stage.outputs.len();
+    func.params = inputs.iter().chain(&stage.outputs).copied().collect();
+    Scheduled { func, inputs, outputs: stage.outputs.clone() }
+}
+
+/// A kernel that computes a kept tensor, with everything that is not kept inside it.
+fn emit_compute(
+    name: &str,
+    graph: &Graph,
+    stage: &Stage,
+    compute: &Compute,
+    kept: &BTreeSet<BufferId>,
+    target: &CpuTarget,
+) -> Result<Scheduled, BufferId> {
+    let reductions = reduced_tensors(graph, kept);
+    let mut inliner = Inliner::new(graph, kept);
+    let env: Env = Env::new();
+    let mut pointwise = Pointwise {
+        axes: compute.axes.clone(),
+        bodies: compute.body.iter().map(|b| inliner.instantiate(b, &env)).collect(),
+        outputs: stage.outputs.clone(),
+    };
+    let reads_reduction = pointwise.bodies.iter().flat_map(nodes).any(|e| match e.kind() {
+        ExprKind::Load(b, _) => reductions.contains(b),
+        _ => false,
+    });
+    let mut inner_axes = 1;
+    loop {
+        let mut nest = Nest::new(name, Inliner::new(graph, kept), kept);
+        if compute.reduce.is_none() && !reads_reduction {
+            super::collapse::collapse(&mut pointwise, &mut nest.func.buffers);
+        }
+        let rows =
+            Rows { stage, compute, pointwise: &pointwise, inner_axes, splits_columns: !reads_reduction };
+        match emit_rows(nest, &rows, target) {
+            Ok(kernel) => return Ok(kernel),
+            Err(Refusal::Guarded(tensor)) => return Err(tensor),
+            Err(Refusal::Repeated { tensor, axes }) => {
+                // A reduction over the trailing axes fits if the rows are the leading ones.
+                let lead = pointwise.axes.iter().filter(|a| a.extent > 1);
+                let prefix = lead.clone().take(axes.len()).map(|a| a.var).collect::<Vec<_>>();
+                let wanted = lead.count() - axes.len().min(prefix.len());
+                if prefix != axes || wanted <= inner_axes {
+                    return Err(tensor);
+                }
+                inner_axes = wanted;
+            }
+        }
+    }
+}
+
+fn reduced_tensors(graph: &Graph, kept: &BTreeSet<BufferId>) -> BTreeSet<BufferId> {
+    let reduces = |s: &&Stage| matches!(&s.kind, StageKind::Compute(c) if c.reduce.is_some());
+    let tensors = graph.stages.iter().filter(reduces).flat_map(|s| s.outputs.iter().copied());
+    tensors.filter(|b| !kept.contains(b)).collect()
+}

@@ -1,0 +1,233 @@
+//! Convolutions in NCHW: packed ones on `conv2d_f32`, depthwise ones on `depthwise_conv2d_f32`.
+//!
+//! A tile is some output rows of some channels of one image.
+
+use fermata_ir::op::conv::{CONV2D_PACKED, Conv2dAttrs, Conv2dPackedAttrs};
+use fermata_ir::tir::intrin::conv::CONV2D_COLUMNS;
+use fermata_ir::tir::{Expr, LoopKind, Region, Stmt};
+use fermata_ir::types::DType;
+
+use super::super::inline::Env;
+use super::super::nest::{Nest, Refusal};
+use super::super::rules_cpu::Scheduled;
+use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, range, var};
+
+/// The sizes of a convolution.
+struct Conv {
+    images: usize,
+    groups: usize,
+    /// Output channels of a group.
+    channels: usize,
+    out_h: usize,
+    out_w: usize,
+    /// Input channels of a group.
+    in_channels: usize,
+    in_h: usize,
+    in_w: usize,
+    kernel: [usize; 2],
+    strides: [usize; 2],
+    padding: [usize; 2],
+    dilation: [usize; 2],
+    /// Width of the weight's panels; 0 for a depthwise convolution, which has none.
+    mr: usize,
+}
+
+/// How it is cut into tiles.
+struct Tiling {
+    channels: usize,
+    rows: usize,
+    channel_tiles: usize,
+    row_tiles: usize,
+}
+
+/// True if every channel is a group of its own, in the layout of the intrinsic.
+pub fn is_depthwise(origin: &Origin) -> bool {
+    let a: Conv2dAttrs = origin.attrs.read();
+    let (x, w) = (&origin.args[0].shape, &origin.args[1].shape);
+    &*a.data_layout == "NCHW"
+        && &*a.kernel_layout == "OIHW"
+        && matches!(&*a.out_layout, "" | "NCHW")
+        && w[1] == 1
+        && w[0] == x[1]
+        && a.groups as usize == w[0]
+        && a.out_dtype.is_none_or(|d| d == DType::F32)
+}
+
+fn pair(values: &[i64]) -> [usize; 2] {
+    let at = |i: usize| values.get(i).or(values.first()).map_or(1, |&n| n.max(0) as usize);
+    [at(0), at(1)]
+}
+
+/// The padding before the first row and column.
+fn leading(padding: &[i64]) -> [usize; 2] {
+    match padding {
+        [] => [0, 0],
+        _ => pair(padding),
+    }
+}
+
+impl Conv {
+    fn new(anchored: &Anchored<'_>, out: &[usize]) -> Conv {
+        let origin = anchored.origin;
+        let (x, w) = (&origin.args[0].shape, &origin.args[1].shape);
+        let (groups, mr, kernel, strides, padding, dilation) = if origin.op.is(&CONV2D_PACKED) {
+            let a: Conv2dPackedAttrs = origin.attrs.read();
+            (a.groups as usize, w[3], pair(&a.kernel_size), a.strides, a.padding, a.dilation)
+        } else {
+            let a: Conv2dAttrs = origin.attrs.read();
+            (1, 0, [w[2], w[3]], a.strides, a.padding, a.dilation)
+        };
+        Conv {
+            images: out[0],
+            groups,
+            channels: out[1] / groups,
+            out_h: out[2],
+            out_w: out[3],
+            in_channels: x[1] / groups,
+            in_h: x[2],
+            in_w: x[3],
+            kernel,
+            strides: pair(&strides),
+            padding: leading(&padding),
+            dilation: pair(&dilation),
+            mr,
+        }
+    }
+
+    fn flops(&self, channels: usize, rows: usize) -> usize {
+        let depth = if self.mr == 0 { 1 } else { self.in_channels };
+        2 * channels * rows * self.out_w * depth * self.kernel[0] * self.kernel[1]
+    }
+
+    fn tiling(&self) -> Tiling {
+        let panel = self.mr.max(1);
+        let mut rows = (TILE_FLOPS / self.flops(self.channels, 1).max(1)).max(1);
+        if self.mr > 0 {
+            rows = rows.max(CONV2D_COLUMNS.div_ceil(self.out_w.max(1)));
+        }
+        let rows = rows.clamp(1, self.out_h.max(1));
+        let row_tiles = self.out_h.div_ceil(rows);
+        // Few rows leave the channels to be shared out.
+        let spread = 4usize.div_ceil(self.images * self.groups * row_tiles.max(1));
+        let fitting = TILE_FLOPS / self.flops(1, rows).max(1);
+        let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(panel);
+        let channels = channels.min(self.channels.next_multiple_of(panel)).max(1);
+        Tiling { channels, rows, channel_tiles: self.channels.div_ceil(channels), row_tiles }
+    }
+}
+
+/// Emits the kernel.
+pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>) -> Result<Scheduled, Refusal> {
+    let output = anchored.root.outputs[0];
+    let conv = Conv::new(anchored, &nest.func.buffers[output].shape);
+    let tiling = conv.tiling();
+    let tiles = conv.images * conv.groups * tiling.channel_tiles * tiling.row_tiles;
+    let tile = nest.var("t", DType::I64);
+    nest.open(tile, tiles.into(), LoopKind::Tiles);
+    let rows_in = tiling.row_tiles.max(1);
+    let row0 = nest.bind_fresh_named("row0", var(tile).floor_mod(rows_in) * tiling.rows);
+    let rest = var(tile).floor_div(rows_in);
+    let channel0 = rest.clone().floor_mod(tiling.channel_tiles.max(1)) * tiling.channels;
+    let channel0 = nest.bind_fresh_named("channel0", channel0);
+    let rest = rest.floor_div(tiling.channel_tiles.max(1));
+    let group = nest.bind_fresh_named("group", rest.clone().floor_mod(conv.groups));
+    let image = nest.bind_fresh_named("image", rest.floor_div(conv.groups));
+    let rows = nest.bind_fresh_named("rows", clipped(tiling.rows, conv.out_h, &row0));
+    let channels = nest.bind_fresh_named("channels", clipped(tiling.channels, conv.channels, &channel0));
+    let place = Place { image, group, channel0, channels, row0, rows };
+    let call = call(&mut nest, anchored, &conv, &place);
+    nest.push(call);
+    emit_epilogue(&mut nest, anchored, &conv, &place)?;
+    nest.close();
+    Ok(close(nest, anchored.root))
+}
+
+/// Where a tile lies.
+struct Place {
+    image: Expr,
+    group: Expr,
+    channel0: Expr,
+    channels: Expr,
+    row0: Expr,
+    rows: Expr,
+}
+
+/// The call of the intrinsic for a tile.
+fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, conv: &Conv, at: &Place) -> Stmt {
+    let [x, w] = &anchored.origin.args[..] else { unreachable!("a convolution has two arguments") };
+    let first = at.group.clone() * conv.channels + at.channel0.clone();
+    let y = Region {
+        buffer: anchored.root.outputs[0],
+        ranges: vec![
+            range(&at.image, 1i64),
+            range(&first, &at.channels),
+            range(&at.row0, &at.rows),
+            range(0i64, conv.out_w),
+        ],
+    };
+    let image = |channel0: Expr, channels: Expr| Region {
+        buffer: x.id,
+        ranges: vec![
+            range(&at.image, 1i64),
+            range(channel0, channels),
+            range(0i64, conv.in_h),
+            range(0i64, conv.in_w),
+        ],
+    };
+    let sizes = [conv.in_h, conv.in_w, conv.kernel[0], conv.kernel[1]];
+    let window = [conv.strides, conv.padding, conv.dilation].concat();
+    let tail = sizes.into_iter().chain(window).map(Expr::from);
+    if conv.mr == 0 {
+        nest.func.buffers[w.id].shape = vec![conv.channels, conv.kernel[0], conv.kernel[1]];
+        let taps =
+            vec![range(&at.channel0, &at.channels), range(0i64, conv.kernel[0]), range(0i64, conv.kernel[1])];
+        let weight = Region { buffer: w.id, ranges: taps };
+        let head = [at.channels.clone(), at.row0.clone(), at.rows.clone(), conv.out_w.into()];
+        let regions = vec![y, image(at.channel0.clone(), at.channels.clone()), weight];
+        return intrin("depthwise_conv2d_f32", regions, head.into_iter().chain(tail).collect());
+    }
+    let depth = conv.in_channels * conv.kernel[0] * conv.kernel[1];
+    let panels = (at.channels.clone() + (conv.mr - 1)).floor_div(conv.mr);
+    let weight = Region {
+        buffer: w.id,
+        ranges: vec![
+            range(&at.group, 1i64),
+            range(at.channel0.clone().floor_div(conv.mr), panels),
+            range(0i64, depth),
+            range(0i64, conv.mr),
+        ],
+    };
+    let group_channels = at.group.clone() * conv.in_channels;
+    let regions = vec![y, image(group_channels, conv.in_channels.into()), weight];
+    let head =
+        [at.channels.clone(), at.row0.clone(), at.rows.clone(), conv.out_w.into(), conv.in_channels.into()];
+    let params = head.into_iter().chain(tail).chain([conv.mr.into()]).collect();
+    intrin("conv2d_f32", regions, params)
+}
+
+/// The elementwise stage over the tile, in place.
+fn emit_epilogue(
+    nest: &mut Nest<'_>,
+    anchored: &Anchored<'_>,
+    conv: &Conv,
+    at: &Place,
+) -> Result<(), Refusal> {
+    let indices: Vec<Expr> = anchored.axes.iter().map(|a| a.expr()).collect();
+    let Some(element) = epilogue(anchored, nest, indices) else { return Ok(()) };
+    let c = nest.var("c", DType::I64);
+    nest.open(c, at.channels.clone(), LoopKind::Serial);
+    let first = at.group.clone() * conv.channels + at.channel0.clone();
+    let channel = nest.bind_fresh_named("channel", first + var(c));
+    let y = nest.var("y", DType::I64);
+    nest.open(y, at.rows.clone(), LoopKind::Serial);
+    let row = nest.bind_fresh_named("row", at.row0.clone() + var(y));
+    let x = nest.var("x", DType::I64);
+    nest.open(x, conv.out_w.into(), LoopKind::Vectorized);
+    let indices = vec![at.image.clone(), channel, row, var(x)];
+    let env: Env = anchored.axes.iter().map(|a| a.var).zip(indices.iter().cloned()).collect();
+    let element = nest.inliner().instantiate(&element, &env);
+    let value = nest.place(&element)?;
+    nest.push(Stmt::Store { buffer: anchored.root.outputs[0], indices, value });
+    (0..3).for_each(|_| nest.close());
+    Ok(())
+}

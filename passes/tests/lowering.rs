@@ -1,0 +1,258 @@
+//! Lowered plans, run step by step on the TIR evaluator, agree with the reference evaluator.
+
+use fermata_ir::compare::compare;
+use fermata_ir::eval::{EvalOptions, Value, eval_global};
+use fermata_ir::expr::Module;
+use fermata_ir::infer::infer_module;
+use fermata_ir::op::OpTable;
+use fermata_ir::tensor::Tensor;
+use fermata_ir::text::{ParseOptions, parse_module};
+use fermata_ir::tir;
+use fermata_ir::types::DType;
+use fermata_passes::lower::lower;
+use fermata_passes::lower::plan::{BufferId, FuncId, Place, Program, Step};
+use fermata_passes::manager;
+use fermata_passes::pipeline::{Level, standard};
+use fermata_passes::target::{CpuFeatures, CpuTarget};
+
+fn parse(text: &str) -> Module {
+    let ops = OpTable::standard();
+    let text = format!("#[version = \"0.0.5\"]\n{text}");
+    let mut module = match parse_module("test.relay", &text, &ParseOptions::new(&ops)) {
+        Ok(module) => module,
+        Err(d) => panic!("{:#?}", d.0),
+    };
+    if let Err(d) = infer_module(&mut module) {
+        panic!("{:#?}", d.0);
+    }
+    module
+}
+
+/// Values that neither repeat nor grow: a small linear congruential sequence.
+fn fill(dtype: DType, shape: &[usize], seed: &mut u64) -> Tensor {
+    let count: usize = shape.iter().product();
+    let mut next = || {
+        *seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (*seed >> 40) as f64 / (1u64 << 24) as f64
+    };
+    match dtype {
+        DType::F32 => {
+            let data: Vec<f32> = (0..count).map(|_| (next() * 4.0 - 2.0) as f32).collect();
+            Tensor::from_slice(shape, &data)
+        }
+        DType::I64 => {
+            Tensor::from_slice(shape, &(0..count).map(|_| (next() * 10.0) as i64).collect::<Vec<_>>())
+        }
+        DType::I32 => {
+            Tensor::from_slice(shape, &(0..count).map(|_| (next() * 10.0) as i32).collect::<Vec<_>>())
+        }
+        DType::Bool => {
+            let data: Vec<u8> = (0..count).map(|_| u8::from(next() > 0.5)).collect();
+            Tensor::from_bytes(DType::Bool, shape, &data)
+        }
+        other => panic!("no values for {other}"),
+    }
+    .expect("a small tensor")
+}
+
+/// Runs the steps of a function on the TIR evaluator.
+fn run(program: &Program, func: FuncId, inputs: &[Tensor]) -> Vec<Tensor> {
+    let plan = &program.funcs[func];
+    let mut memory: Vec<Tensor> = plan
+        .buffers
+        .values()
+        .map(|b| match b.place {
+            Place::Constant(i) => program.constants[i].reshape(&b.shape).expect("an alias has the same size"),
+            _ => Tensor::zeros(b.dtype, &b.shape).expect("a small tensor"),
+        })
+        .collect();
+    for (port, tensor) in plan.inputs.iter().zip(inputs) {
+        write(program, func, &mut memory, port.buffer, tensor);
+    }
+    steps(program, func, &plan.steps, &mut memory);
+    plan.outputs.iter().map(|p| memory[p.buffer.as_u32() as usize].clone()).collect()
+}
+
+/// Writes a buffer and every other that lies at the same place.
+fn write(program: &Program, func: FuncId, memory: &mut [Tensor], buffer: BufferId, value: &Tensor) {
+    let plan = &program.funcs[func];
+    memory[buffer.as_u32() as usize] = value.clone();
+    let place = plan.buffers[buffer].place;
+    for (id, other) in plan.buffers.iter() {
+        if other.place == place && other.bytes() == value.bytes().len() && other.dtype == value.dtype() {
+            memory[id.as_u32() as usize] = value.reshape(&other.shape).expect("the same size");
+        }
+    }
+}
+
+fn steps(program: &Program, func: FuncId, list: &[Step], memory: &mut Vec<Tensor>) {
+    for step in list {
+        match step {
+            Step::Launch { kernel, args } => {
+                let kernel = &program.kernels[*kernel].func;
+                let mut tensors: Vec<Tensor> = args
+                    .iter()
+                    .zip(&kernel.params)
+                    .map(|(a, p)| {
+                        memory[a.as_u32() as usize].reshape(&kernel.buffers[*p].shape).expect("a view")
+                    })
+                    .collect();
+                if let Err(d) = tir::eval::run(kernel, &mut tensors) {
+                    panic!("{}\n{}\n{}", d.message, tir::print::print(kernel), d.message);
+                }
+                let first = args.len() - kernel.outputs;
+                for (buffer, tensor) in args[first..].iter().zip(&tensors[first..]) {
+                    let shape = &program.funcs[func].buffers[*buffer].shape;
+                    let value = tensor.reshape(shape).expect("a view");
+                    write(program, func, memory, *buffer, &value);
+                }
+            }
+            Step::If { cond, then, els } => {
+                let taken = memory[cond.as_u32() as usize].bytes()[0] != 0;
+                steps(program, func, if taken { then } else { els }, memory);
+            }
+            Step::Call { func: callee, args, results } => {
+                let inputs: Vec<Tensor> = args.iter().map(|a| memory[a.as_u32() as usize].clone()).collect();
+                for (buffer, value) in results.iter().zip(run(program, *callee, &inputs)) {
+                    write(program, func, memory, *buffer, &value);
+                }
+            }
+            Step::Copy { src, dst } => {
+                let value = memory[src.as_u32() as usize].clone();
+                let shape = memory[dst.as_u32() as usize].shape().to_vec();
+                write(program, func, memory, *dst, &value.reshape(&shape).expect("the same size"));
+            }
+        }
+    }
+}
+
+fn flat(value: &Value) -> Vec<Tensor> {
+    match value {
+        Value::Tensor(t) => vec![t.clone()],
+        Value::Tuple(fields) => fields.iter().flat_map(flat).collect(),
+        other => panic!("no tensor: {other:?}"),
+    }
+}
+
+/// Compiles at every level, for a plain and a wide target, and compares.
+fn check(text: &str) {
+    let module = parse(text);
+    let main = module.global("main").expect("@main");
+    let func = module.globals[main].func.clone().expect("@main");
+    let mut seed = 1;
+    let inputs: Vec<Tensor> = func
+        .params
+        .iter()
+        .map(|&p| {
+            let ty = module.vars[p].ty.as_tensor().expect("a tensor").clone();
+            fill(ty.dtype, &ty.static_shape().expect("static"), &mut seed)
+        })
+        .collect();
+    let args = inputs.iter().cloned().map(Value::from).collect();
+    let expected = match eval_global(&module, "main", args, &EvalOptions::default()) {
+        Ok(v) => flat(&v),
+        Err(d) => panic!("{d:#?}"),
+    };
+    let wide = CpuFeatures { avx2: true, avx512: true, ..CpuFeatures::default() };
+    for features in [CpuFeatures::default(), wide] {
+        let target = CpuTarget { features, ..CpuTarget::default() };
+        for level in 0..=2 {
+            let mut module = module.clone();
+            let options = manager::Options { target: target.clone(), ..manager::Options::default() };
+            if let Err(d) = manager::run(&mut module, &standard(Level(level)), &options, &mut []) {
+                panic!("-O{level}: {:#?}", d.0);
+            }
+            let program = match lower(&module, &target) {
+                Ok(p) => p,
+                Err(d) => panic!("-O{level}: {:#?}", d.0),
+            };
+            for kernel in program.kernels.values() {
+                assert!(kernel.func.tiles().is_some(), "{}", tir::print::print(&kernel.func));
+            }
+            let actual = run(&program, program.entry.expect("an entry"), &inputs);
+            assert_eq!(actual.len(), expected.len());
+            for (a, e) in actual.iter().zip(&expected) {
+                let result = compare(a, e);
+                if !result.matches() {
+                    let kernels: Vec<String> =
+                        program.kernels.values().map(|k| tir::print::print(&k.func)).collect();
+                    panic!("-O{level}: {result}\n{}", kernels.join("\n"));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn elementwise_chains() {
+    check("def @main(%x: Tensor[(10, 20), float32]) { %0 = add(%x, 1f); %1 = exp(%0); squeeze(%1) }");
+    check(
+        "def @main(%x: Tensor[(3, 4, 5), float32], %b: Tensor[(4, 1), float32]) { tanh(multiply(%x, %b)) }",
+    );
+    check("def @main(%x: float32) { add(%x, %x) }");
+    check("def @main(%x: Tensor[(0, 3), float32]) { exp(%x) }");
+    check("def @main(%x: Tensor[(70000), float32]) { add(%x, %x) }");
+}
+
+#[test]
+fn reductions() {
+    check("def @main(%x: Tensor[(7, 33), float32]) { sum(%x, axis=[1]) }");
+    check("def @main(%x: Tensor[(7, 33), float32]) { sum(%x, axis=[0]) }");
+    check("def @main(%x: Tensor[(7, 33), float32]) { sqrt(abs(sum(%x))) }");
+    check("def @main(%x: Tensor[(7, 3, 5), float32]) { max(%x, axis=[0, 2], keepdims=True) }");
+    check("def @main(%x: Tensor[(7, 33), float32]) { argmax(%x, axis=[1]) }");
+    check("def @main(%x: Tensor[(2, 3, 8, 8), float32]) { mean(%x, axis=[2, 3], keepdims=True) }");
+}
+
+#[test]
+fn softmax_and_written_out() {
+    check("def @main(%x: Tensor[(4, 40), float32]) { nn.softmax(%x) }");
+    check(
+        "def @main(%x: Tensor[(4, 8), float32]) { %0 = max(%x, axis=[-1], keepdims=True); %1 = subtract(%x, %0); \
+         %2 = exp(%1); %3 = sum(%2, axis=[-1], keepdims=True); divide(%2, %3) }",
+    );
+}
+
+#[test]
+fn injective() {
+    check(
+        "def @main(%x: Tensor[(3, 4), float32], %y: Tensor[(2, 4), float32]) { concatenate((%x, %y), axis=0) }",
+    );
+    check("def @main(%x: Tensor[(3, 4, 5), float32]) { exp(transpose(%x, axes=[2, 0, 1])) }");
+    check(
+        "def @main(%x: Tensor[(6, 4), float32]) { %0 = split(%x, indices_or_sections=3, axis=0); add(%0.0, %0.2) }",
+    );
+    check(
+        "def @main(%x: Tensor[(5, 4), float32], %i: Tensor[(3), int64]) { take(%x, %i, axis=0, mode=\"clip\") }",
+    );
+}
+
+#[test]
+fn products_and_convolutions() {
+    check(
+        "def @main(%x: Tensor[(5, 12), float32], %w: Tensor[(9, 12), float32]) { nn.relu(nn.dense(%x, %w, units=None)) }",
+    );
+    check(
+        "def @main(%a: Tensor[(2, 5, 12), float32], %b: Tensor[(2, 7, 12), float32]) { nn.batch_matmul(%a, %b, transpose_b=True) }",
+    );
+    check(
+        "def @main(%x: Tensor[(1, 3, 9, 8), float32], %w: Tensor[(5, 3, 3, 3), float32]) \
+         { nn.relu(nn.conv2d(%x, %w, padding=[1, 1, 1, 1], strides=[2, 1], channels=5, kernel_size=[3, 3])) }",
+    );
+    check(
+        "def @main(%x: Tensor[(1, 6, 9, 8), float32], %w: Tensor[(6, 1, 3, 3), float32]) \
+         { nn.relu(nn.conv2d(%x, %w, padding=[1, 1, 1, 1], groups=6, channels=6, kernel_size=[3, 3])) }",
+    );
+}
+
+#[test]
+fn branches() {
+    check(
+        "def @main(%x: Tensor[(4), float32], %c: bool) { %0 = exp(%x); \
+         if (%c) { add(%0, 1f) } else { let %y = multiply(%0, 2f); subtract(%y, %x) } }",
+    );
+    check(
+        "def @f(%x: Tensor[(4), float32]) -> Tensor[(4), float32] { exp(%x) }\n\
+           def @main(%x: Tensor[(4), float32]) { add(@f(%x), @f(%x)) }",
+    );
+}
