@@ -5,7 +5,9 @@ use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::entity::EntityRef;
 use fermata_ir::tensor::{Tensor, byte_len};
 use fermata_ir::types::DType;
-use fermata_passes::lower::plan::{BufferId, FuncId, FuncPlan, Kernel, Place, PlanBuffer, Program, Step};
+use fermata_passes::lower::plan::{
+    BufferId, FuncId, FuncPlan, Kernel, Place, PlanBuffer, Port, Program, Step,
+};
 
 use super::type_text;
 use crate::memory::ALIGNMENT;
@@ -55,7 +57,12 @@ fn buffers(program: &Program, func: &FuncPlan) -> Result<(), Diagnostic> {
     for (id, buffer) in func.buffers.iter() {
         let bytes = byte_len(buffer.dtype, &buffer.shape).map_err(|e| broken(func, &e.to_string()))?;
         let fits = match buffer.place {
-            Place::Input | Place::Output => true,
+            Place::Input(index) => {
+                let port =
+                    func.inputs.get(index).map(|p| p.buffer).filter(|b| b.index() < func.buffers.len());
+                port.is_some_and(|b| func.buffers[b].bytes() == bytes)
+            }
+            Place::Output(index) => func.result_bytes.get(index) == Some(&bytes),
             Place::Constant(index) => program.constants.get(index).is_some_and(|c| c.bytes().len() == bytes),
             Place::Arena(offset) => {
                 offset.is_multiple_of(ALIGNMENT)
@@ -67,23 +74,20 @@ fn buffers(program: &Program, func: &FuncPlan) -> Result<(), Diagnostic> {
         }
     }
     let known = |id: BufferId| id.index() < func.buffers.len();
-    if !func.inputs.iter().all(|p| known(p.buffer) && func.buffers[p.buffer].place == Place::Input) {
+    let is_input =
+        |(i, p): (usize, &Port)| known(p.buffer) && func.buffers[p.buffer].place == Place::Input(i);
+    if !func.inputs.iter().enumerate().all(is_input) {
         return Err(broken(func, "a parameter is no input"));
     }
     if !func.outputs.iter().all(|p| known(p.buffer)) {
         return Err(broken(func, "a result does not exist"));
     }
-    for (id, buffer) in func.buffers.iter() {
-        let ports = match buffer.place {
-            Place::Input => &func.inputs,
-            Place::Output => &func.outputs,
-            Place::Constant(_) | Place::Arena(_) => continue,
-        };
-        if !ports.iter().any(|port| port.buffer == id) {
-            return Err(broken(func, &format!("{id} is bound to nothing")));
-        }
+    let is_bound =
+        |index: usize| func.outputs.iter().any(|p| func.buffers[p.buffer].place == Place::Output(index));
+    match (0..func.result_bytes.len()).find(|&index| !is_bound(index)) {
+        Some(index) => Err(broken(func, &format!("result memory {index} is bound to nothing"))),
+        None => Ok(()),
     }
-    Ok(())
 }
 
 fn step(program: &Program, func: &FuncPlan, step: &Step) -> Result<(), Diagnostic> {
@@ -97,8 +101,8 @@ fn step(program: &Program, func: &FuncPlan, step: &Step) -> Result<(), Diagnosti
     let writable = |id: BufferId| -> Result<&PlanBuffer, Diagnostic> {
         let found = buffer(id)?;
         match found.place {
-            Place::Output | Place::Arena(_) => Ok(found),
-            Place::Input | Place::Constant(_) => Err(broken(func, &format!("{id} must not be written"))),
+            Place::Output(_) | Place::Arena(_) => Ok(found),
+            Place::Input(_) | Place::Constant(_) => Err(broken(func, &format!("{id} must not be written"))),
         }
     };
     match step {

@@ -43,6 +43,17 @@ impl Frame {
 /// Frames that are not in use, by function.
 pub(super) struct Frames(Vec<Vec<Frame>>);
 
+impl Frame {
+    /// Says where the bytes of a place are: every buffer that lies there points at them.
+    pub fn bind(&mut self, plan: &FuncPlan, place: Place, bytes: *mut u8) {
+        for (id, buffer) in plan.buffers.iter() {
+            if buffer.place == place {
+                self.pointers[id.index()] = bytes;
+            }
+        }
+    }
+}
+
 impl Frames {
     /// None yet.
     pub fn new(funcs: usize) -> Frames {
@@ -61,7 +72,7 @@ impl Frames {
             // SAFETY: the plan was checked: the offset is within the arena.
             Place::Arena(offset) => unsafe { arena.as_ptr().add(offset) },
             // Bound by whoever enters the function.
-            Place::Input | Place::Output => std::ptr::NonNull::<u8>::dangling().as_ptr(),
+            Place::Input(_) | Place::Output(_) => std::ptr::NonNull::<u8>::dangling().as_ptr(),
         };
         let pointers = plan.buffers.values().map(|buffer| address(buffer.place)).collect();
         Frame { func: id, arena, kept: None, pointers, results: Vec::with_capacity(plan.outputs.len()) }

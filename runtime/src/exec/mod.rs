@@ -223,11 +223,12 @@ impl Session {
         check::outputs(func, outputs)?;
         let mut frame = self.frames.take(self.entry, func, &self.constants);
         for (port, tensor) in func.inputs.iter().zip(inputs) {
-            frame.pointers[port.buffer.index()] = tensor.bytes().as_ptr().cast_mut();
+            frame.bind(func, func.buffers[port.buffer].place, tensor.bytes().as_ptr().cast_mut());
         }
         for (port, bytes) in func.outputs.iter().zip(outputs.iter_mut()) {
-            if func.buffers[port.buffer].place == Place::Output {
-                frame.pointers[port.buffer.index()] = bytes.as_mut_ptr();
+            let place = func.buffers[port.buffer].place;
+            if let Place::Output(_) = place {
+                frame.bind(func, place, bytes.as_mut_ptr());
             }
         }
         self.device.begin();
@@ -410,13 +411,15 @@ impl<'p> Walk<'_, 'p, '_> {
         let plan = &self.program.funcs[func];
         let mut frame = self.session.frames.take(func, plan, &self.session.constants);
         for (port, arg) in plan.inputs.iter().zip(args) {
-            frame.pointers[port.buffer.index()] = active.frame.pointers[arg.index()];
+            let bytes = active.frame.pointers[arg.index()];
+            frame.bind(plan, plan.buffers[port.buffer].place, bytes);
         }
         for (port, result) in plan.outputs.iter().zip(results) {
             let to = active.frame.pointers[result.index()];
             frame.results.push(to);
-            if plan.buffers[port.buffer].place == Place::Output {
-                frame.pointers[port.buffer.index()] = to;
+            let place = plan.buffers[port.buffer].place;
+            if let Place::Output(_) = place {
+                frame.bind(plan, place, to);
             }
         }
         frame
@@ -428,11 +431,9 @@ impl<'p> Walk<'_, 'p, '_> {
         active.cursors.iter().all(|cursor| cursor.at == cursor.steps.len())
             && !active.frame.results.is_empty()
             && plan.outputs.len() == results.len()
-            && plan
-                .outputs
-                .iter()
-                .zip(results)
-                .all(|(port, result)| port.buffer == *result && plan.buffers[*result].place == Place::Output)
+            && plan.outputs.iter().zip(results).all(|(port, result)| {
+                port.buffer == *result && matches!(plan.buffers[*result].place, Place::Output(_))
+            })
     }
 
     /// Ends a function whose last step is a call. What the callee reads from the frame that ends
@@ -444,7 +445,8 @@ impl<'p> Walk<'_, 'p, '_> {
             let from = callee.pointers[port.buffer.index()];
             if active.frame.owns(from) {
                 let bytes = plan.buffers[port.buffer].bytes();
-                callee.pointers[port.buffer.index()] = callee.keep(from, bytes, &mut used, plan);
+                let kept = callee.keep(from, bytes, &mut used, plan);
+                callee.bind(plan, plan.buffers[port.buffer].place, kept);
             }
         }
         self.session.frames.give_back(active.frame);

@@ -75,11 +75,12 @@ fn chain(tiles: usize) -> Program {
         arena_bytes: 2 * (n * 4).next_multiple_of(64),
         ..FuncPlan::default()
     };
-    let x = plan_buffer(&mut plan, n, DType::F32, Place::Input);
+    let x = plan_buffer(&mut plan, n, DType::F32, Place::Input(0));
     let c = plan_buffer(&mut plan, n, DType::F32, Place::Constant(0));
     let a = plan_buffer(&mut plan, n, DType::F32, Place::Arena(0));
     let b = plan_buffer(&mut plan, n, DType::F32, Place::Arena((n * 4).next_multiple_of(64)));
-    let y = plan_buffer(&mut plan, n, DType::F32, Place::Output);
+    let y = plan_buffer(&mut plan, n, DType::F32, Place::Output(0));
+    plan.result_bytes = vec![n * 4];
     plan.inputs = vec![port("x", x)];
     plan.outputs = vec![port("y", y), port("x_again", x), port("c", c)];
     plan.steps = vec![
@@ -174,11 +175,12 @@ fn counting() -> Program {
     };
     program.constants.push(Tensor::from_slice(&[8], &[0i32; 8]).expect("small"));
     let mut count = FuncPlan { name: "count".into(), arena_bytes: 128, ..FuncPlan::default() };
-    let n = plan_buffer(&mut count, 8, DType::I32, Place::Input);
-    let k = plan_buffer(&mut count, 8, DType::I32, Place::Input);
+    let n = plan_buffer(&mut count, 8, DType::I32, Place::Input(0));
+    let k = plan_buffer(&mut count, 8, DType::I32, Place::Input(1));
     let cond = plan_buffer(&mut count, 1, DType::Bool, Place::Arena(64));
     let k1 = plan_buffer(&mut count, 8, DType::I32, Place::Arena(0));
-    let result = plan_buffer(&mut count, 8, DType::I32, Place::Output);
+    let result = plan_buffer(&mut count, 8, DType::I32, Place::Output(0));
+    count.result_bytes = vec![32];
     count.inputs = vec![port("n", n), port("k", k)];
     count.outputs = vec![port("result", result)];
     let count_id = FuncId::new(0);
@@ -195,9 +197,10 @@ fn counting() -> Program {
     ];
     assert_eq!(program.funcs.push(count), count_id);
     let mut main = FuncPlan { name: "main".into(), ..FuncPlan::default() };
-    let n = plan_buffer(&mut main, 8, DType::I32, Place::Input);
+    let n = plan_buffer(&mut main, 8, DType::I32, Place::Input(0));
     let zero = plan_buffer(&mut main, 8, DType::I32, Place::Constant(0));
-    let result = plan_buffer(&mut main, 8, DType::I32, Place::Output);
+    let result = plan_buffer(&mut main, 8, DType::I32, Place::Output(0));
+    main.result_bytes = vec![32];
     main.inputs = vec![port("n", n)];
     main.outputs = vec![port("result", result)];
     main.steps = vec![Step::Call { func: count_id, args: vec![n, zero], results: vec![result] }];
