@@ -8,6 +8,7 @@ mod attrs;
 pub mod broadcast;
 mod check;
 pub mod conv;
+pub mod dynamic;
 pub mod elemwise;
 mod gemm;
 pub mod index;
@@ -40,6 +41,7 @@ const FAMILIES: &[&[&OpDef]] = &[
     broadcast::select::OPS,
     broadcast::shape::OPS,
     conv::OPS,
+    dynamic::OPS,
     elemwise::OPS,
     elemwise::convert::OPS,
     elemwise::fill::OPS,

@@ -2,6 +2,7 @@
 
 pub mod create;
 mod dims;
+pub mod einsum;
 pub mod join;
 mod layout;
 pub mod mask;
@@ -14,6 +15,7 @@ pub mod slice;
 pub use create::{
     ARANGE, ArangeAttrs, EYE, EyeAttrs, NDARRAY_SIZE, ONE_HOT, OneHotAttrs, SHAPE_OF, ShapeOfAttrs,
 };
+pub use einsum::{EINSUM, EinsumAttrs};
 pub use join::{CONCATENATE, ConcatenateAttrs, SPLIT, STACK, Sections, SplitAttrs, StackAttrs};
 pub use mask::{
     INVERT_PERMUTATION, MATRIX_SET_DIAG, MatrixSetDiagAttrs, SEQUENCE_MASK, SequenceMaskAttrs, TRILU,
@@ -42,6 +44,7 @@ pub static OPS: &[&OpDef] = &[
     &ARANGE,
     &BATCH_FLATTEN,
     &CONCATENATE,
+    &EINSUM,
     &EXPAND_DIMS,
     &EXPAND_LIKE,
     &EYE,
