@@ -18,6 +18,7 @@ pub mod nn;
 pub mod norm;
 mod num;
 pub mod pool;
+pub mod quant;
 pub mod reduce;
 pub mod runs;
 pub mod sort;
@@ -51,6 +52,7 @@ const FAMILIES: &[&[&OpDef]] = &[
     nn::OPS,
     norm::OPS,
     pool::OPS,
+    quant::OPS,
     reduce::OPS,
     reduce::arg::OPS,
     reduce::collapse::OPS,

@@ -1,0 +1,144 @@
+//! What quantised operators make of small tensors, by hand and by Relay's golden values.
+
+use super::*;
+use crate::eval::Value;
+use crate::op::testing::{attrs, data, infer, ints, run, tensor, text, tuple};
+use crate::op::{AttrValue, OpDef};
+use crate::types::{DType, Type};
+
+fn f(v: f32) -> Value {
+    tensor(&[], &[v])
+}
+
+fn z(v: i32) -> Value {
+    tensor(&[], &[v])
+}
+
+const fn dtype(d: DType) -> (&'static str, AttrValue) {
+    ("out_dtype", AttrValue::DType(d))
+}
+
+#[test]
+fn quantize_rounds_halves_to_even_and_clamps() {
+    let x = tensor(&[7], &[-1.25f32, -0.75, 0.25, 0.75, 100.0, f32::NEG_INFINITY, 0.0]);
+    let y = run(&QUANTIZE, &[x.clone(), f(0.5), z(1)], &attrs(&QUANTIZE, &[])).unwrap();
+    assert_eq!(data::<i8>(&y), [-1, -1, 1, 3, 127, -128, 1]);
+    let y =
+        run(&QUANTIZE, &[x, f(0.5), tensor(&[], &[128u8])], &attrs(&QUANTIZE, &[dtype(DType::U8)])).unwrap();
+    assert_eq!(data::<u8>(&y), [126, 126, 128, 130, 255, 0, 128]);
+    let x = tensor(&[2, 2], &[1f32, 2.0, 3.0, 4.0]);
+    let (s, zero) = (tensor(&[2], &[1f32, 0.5]), tensor(&[2], &[0, 10]));
+    let y = run(
+        &QUANTIZE,
+        &[x.clone(), s.clone(), zero.clone()],
+        &attrs(&QUANTIZE, &[("axis", AttrValue::Int(0))]),
+    );
+    assert_eq!(data::<i8>(&y.unwrap()), [1, 2, 16, 18]);
+    let y = run(&QUANTIZE, &[x, s, zero], &attrs(&QUANTIZE, &[])).unwrap();
+    assert_eq!(data::<i8>(&y), [1, 14, 3, 18]);
+}
+
+#[test]
+fn dequantize() {
+    let x = tensor(&[3], &[0u8, 128, 255]);
+    let y = run(&DEQUANTIZE, &[x, f(0.5), tensor(&[], &[128u8])], &attrs(&DEQUANTIZE, &[])).unwrap();
+    assert_eq!(data::<f32>(&y), [-64.0, 0.0, 63.5]);
+    let x = tensor(&[1, 2], &[-128i8, 127]);
+    let args = [x, tensor(&[2], &[2f32, 1.0]), tensor(&[2], &[-1i8, 0])];
+    let y = run(&DEQUANTIZE, &args, &attrs(&DEQUANTIZE, &[dtype(DType::F16)])).unwrap();
+    assert_eq!(data::<half::f16>(&y).iter().map(|v| v.to_f32()).collect::<Vec<_>>(), [-254.0, 127.0]);
+    let types = [Type::tensor(&[2], DType::F32), f(1.0).ty(), z(0).ty()];
+    assert!(infer(&DEQUANTIZE, &types, &attrs(&DEQUANTIZE, &[])).is_err());
+}
+
+#[test]
+fn requantize_ties() {
+    // 1/16 of 0..31 and of 0..-31: which result comes how often, by rounding mode.
+    let counts = |sign: i32, rounding: &str| {
+        let x: Vec<i32> = (0..32).map(|v| v * sign).collect();
+        let args = [tensor(&[32], &x), f(1.0), z(0), f(16.0), z(0)];
+        let y = data::<i8>(
+            &run(&REQUANTIZE, &args, &attrs(&REQUANTIZE, &[("rounding", text(rounding))])).unwrap(),
+        );
+        [0, 1, 2].map(|v| y.iter().filter(|&&n| i32::from(n) == v * sign).count())
+    };
+    assert_eq!(counts(1, "UPWARD"), [8, 16, 8]);
+    assert_eq!(counts(1, "TONEAREST"), [8, 16, 8]);
+    assert_eq!(counts(-1, "UPWARD"), [9, 16, 7]);
+    assert_eq!(counts(-1, "TONEAREST"), [8, 16, 8]);
+    assert_eq!(counts(1, "TONEVEN"), [9, 15, 8]);
+    assert_eq!(counts(-1, "None"), counts(-1, "UPWARD"));
+    let bad = attrs(&REQUANTIZE, &[("rounding", text("DOWN"))]);
+    let types = [z(0).ty(), f(1.0).ty(), z(0).ty(), f(1.0).ty(), z(0).ty()];
+    assert!(infer(&REQUANTIZE, &types, &bad).is_err());
+}
+
+#[test]
+fn requantize_along_an_axis() {
+    let x = tensor(&[2, 2], &[100, 100, -100, 1000]);
+    let args = [x, tensor(&[2], &[0.5f32, 0.25]), z(2), f(1.0), z(-3)];
+    let y = run(&REQUANTIZE, &args, &attrs(&REQUANTIZE, &[("axis", AttrValue::Int(1))])).unwrap();
+    assert_eq!(data::<i8>(&y), [46, 22, -54, 127]);
+}
+
+#[test]
+fn dense_with_zero_points() {
+    let a = [1i8, 3, 5, 7, 9, 11, 13, 15, -19, -21, 1, 3, 5, 7, 9, 11, 13, -17, 17, -21];
+    let w: Vec<i8> = (0..30).map(|i| 2 * (i % 10) + 1).collect();
+    let args = [tensor(&[2, 10], &a), tensor(&[3, 10], &w), f(0.5), z(-1), f(0.5), z(-1)];
+    let given = [("units", AttrValue::Int(3)), dtype(DType::I32)];
+    let y = run(&QNN_DENSE, &args, &attrs(&QNN_DENSE, &given)).unwrap();
+    assert_eq!(data::<i32>(&y), [92, 92, 92, 228, 228, 228]);
+    // A zero point for each unit.
+    let mut args = args.to_vec();
+    args[4] = tensor(&[3], &[0.5f32, 0.3, 0.4]);
+    args[5] = tensor(&[3], &[-1, 0, 1]);
+    let y = data::<i32>(&run(&QNN_DENSE, &args, &attrs(&QNN_DENSE, &given)).unwrap());
+    let sum = |r: usize| a[r * 10..(r + 1) * 10].iter().map(|&v| i32::from(v) + 1).sum::<i32>();
+    assert_eq!(y, [92, 92 - sum(0), 92 - 2 * sum(0), 228, 228 - sum(1), 228 - 2 * sum(1)]);
+}
+
+#[test]
+fn batch_matmul_and_mixed_signs() {
+    let x = tensor(&[1, 1, 2], &[255u8, 0]);
+    let y = tensor(&[1, 2, 1], &[-128i8, 127]);
+    let args = [x, y, f(1.0), tensor(&[1], &[128u8]), f(1.0), z(0)];
+    let z = run(&QNN_BATCH_MATMUL, &args, &attrs(&QNN_BATCH_MATMUL, &[])).unwrap();
+    assert_eq!(data::<i32>(&z), [127 * -128 - 128 * 127]);
+}
+
+#[test]
+fn conv2d_pads_with_the_zero_point() {
+    let x = tensor(&[1, 1, 1, 2], &[5u8, 7]);
+    let w = tensor(&[1, 1, 1, 3], &[1i8, 1, 1]);
+    let args = [x, w, f(1.0), z(4), f(1.0), z(0)];
+    let given = [("padding", ints(&[0, 1])), dtype(DType::I32)];
+    let y = run(&QNN_CONV2D, &args, &attrs(&QNN_CONV2D, &given)).unwrap();
+    assert_eq!(data::<i32>(&y), [4, 4]);
+    // Four ones by four ones, then times ten.
+    let ones = tensor(&[1, 1, 2, 2], &[1i8; 4]);
+    let args = [ones.clone(), ones, f(1.0), z(0), f(1.0), z(0)];
+    let y = run(&QNN_CONV2D, &args, &attrs(&QNN_CONV2D, &[dtype(DType::I32)])).unwrap();
+    let args = [y, tensor(&[], &[10]), f(1.0), z(0), f(1.0), z(0), f(1.0), z(0)];
+    assert_eq!(data::<i32>(&run(&QNN_MUL, &args, &attrs(&QNN_MUL, &[])).unwrap()), [40]);
+}
+
+#[test]
+fn add_mul_and_concatenate() {
+    let (a, b) = (tensor(&[2, 2], &[140u8, 153, 0, 255]), tensor(&[2], &[128u8, 130]));
+    let args = [a.clone(), b.clone(), f(0.5), z(128), f(0.25), z(128), f(1.0), z(128)];
+    let run_of = |op: &OpDef| data::<u8>(&run(op, &args, &attrs(op, &[])).unwrap());
+    // Reals: [6, 12.5; -64, 63.5] and [0, 0.5]; halves of the sums round upward.
+    assert_eq!(run_of(&QNN_ADD), [134, 141, 64, 192]);
+    assert_eq!(run_of(&QNN_MUL), [128, 134, 128, 160]);
+    let op: &OpDef = &QNN_CONCATENATE;
+    let args = [
+        tuple(&[a, tensor(&[2, 1], &[1u8, 2])]),
+        tuple(&[f(0.5), f(1.0)]),
+        tuple(&[z(128), z(0)]),
+        f(1.0),
+        z(100),
+    ];
+    let y = run(op, &args, &attrs(op, &[("axis", AttrValue::Int(1))])).unwrap();
+    assert_eq!(data::<u8>(&y), [106, 113, 101, 36, 164, 102]);
+}
