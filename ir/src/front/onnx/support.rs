@@ -29,8 +29,12 @@ pub fn shape_inputs(bytes: &[u8]) -> Result<Vec<String>, Diagnostic> {
     let inputs: BTreeSet<&str> = graph.inputs.iter().map(|i| i.name).collect();
     // Backwards from what must be known to the inputs that it is computed from.
     let mut producers: BTreeMap<&str, &Node<'_>> = BTreeMap::new();
-    for node in &graph.nodes {
-        producers.extend(node.outputs.iter().map(|o| (*o, node)));
+    let mut graphs = vec![graph];
+    while let Some(graph) = graphs.pop() {
+        for node in &graph.nodes {
+            producers.extend(node.outputs.iter().map(|o| (*o, node)));
+            graphs.extend(subgraphs(node));
+        }
     }
     let mut found = BTreeSet::new();
     let mut seen = BTreeSet::new();

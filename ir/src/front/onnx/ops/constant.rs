@@ -135,8 +135,12 @@ fn cast(cx: &mut Cx<'_, '_>) -> Step {
 fn bit_cast(cx: &mut Cx<'_, '_>) -> Step {
     let x = cx.arg(0)?;
     let Some(dtype) = cx.dtype_attr("to")? else { return wrong("BitCast needs a dtype") };
-    if cx.dtype(x)?.bytes() != dtype.bytes() {
-        return refuse("BitCast between dtypes of different widths is not supported");
+    let from = cx.dtype(x)?;
+    if from == DType::Bool && dtype.bytes() == 1 {
+        return cx.cast(x, dtype);
+    }
+    if from.bits() != dtype.bits() {
+        return refuse(format!("BitCast from {from} to {dtype} is not supported"));
     }
     cx.call(&REINTERPRET, &[x], CastAttrs { dtype }.attrs())
 }

@@ -22,7 +22,7 @@ const MAX_WIDENED: usize = 4;
 
 /// Branches and loops.
 pub(super) const ROWS: &[Row] =
-    &[Row::new("If", branch).known(&[0]), Row::new("Loop", repeat).known(&[0]), Row::new("Scan", scan)];
+    &[Row::new("If", branch).known(&[0]), Row::new("Loop", repeat).known(&[0, 1]), Row::new("Scan", scan)];
 
 /// A truth value, if it is known.
 fn known_truth(cx: &Cx<'_, '_>, e: ExprId) -> Option<bool> {

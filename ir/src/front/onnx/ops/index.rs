@@ -10,9 +10,9 @@ use crate::op::index::{
     ScatterNdAttrs, TAKE, TakeAttrs,
 };
 use crate::op::sort::{ARGWHERE, CUMPROD, CUMSUM, ScanAttrs, TOPK, TopkAttrs, UNIQUE, UniqueAttrs};
-use crate::op::transform::{REVERSE, ReverseAttrs};
+use crate::op::transform::{REVERSE, ReverseAttrs, TRILU, TriluAttrs};
 use crate::op::{Attrs, OpAttrs, OpDef};
-use crate::tensor::{Bool8, Tensor};
+use crate::tensor::Tensor;
 use crate::types::DType;
 
 /// Indices.
@@ -288,14 +288,6 @@ fn trilu(cx: &mut Cx<'_, '_>) -> Step {
     }
     let k = cx.const_ints_opt(1, "the diagonal")?.and_then(|k| k.first().copied()).unwrap_or(0);
     let upper = cx.flag("upper", true)?;
-    let (rows, columns) = (cx.size(x, rank - 2)?, cx.size(x, rank - 1)?);
-    let kept = |r: i64, c: i64| if upper { c >= r.saturating_add(k) } else { c <= r.saturating_add(k) };
-    let mask: Vec<Bool8> = (0..rows as i64)
-        .flat_map(|r| (0..columns as i64).map(move |c| (r, c)))
-        .map(|(r, c)| Bool8::from(kept(r, c)))
-        .collect();
-    let mask = Tensor::from_slice(&[rows, columns], &mask).or_else(|e| wrong(e.to_string()))?;
-    let mask = cx.constant(mask);
-    let zero = cx.scalar(cx.dtype(x)?, 0.0);
-    cx.select(mask, x, zero)
+    let k = cx.constant(Tensor::scalar(k));
+    cx.call(&TRILU, &[x, k], TriluAttrs { upper }.attrs())
 }

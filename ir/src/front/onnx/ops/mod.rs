@@ -5,16 +5,20 @@
 //! function, from [`Cx::opset`].
 
 mod activation;
+mod attention;
 mod constant;
 mod control;
 mod index;
 mod linear;
+mod loss;
 mod math;
+mod misc;
 mod norm;
 mod pool;
 mod quant;
 mod reduce;
 mod resize;
+mod rnn;
 mod sequence;
 mod shape;
 mod signal;
@@ -97,16 +101,20 @@ fn single(cx: &mut Cx<'_, '_>, map: MapOne) -> Mapped {
 /// Every family's rows.
 const FAMILIES: &[&[Row]] = &[
     activation::ROWS,
+    attention::ROWS,
     constant::ROWS,
     control::ROWS,
     index::ROWS,
     linear::ROWS,
+    loss::ROWS,
     math::ROWS,
+    misc::ROWS,
     norm::ROWS,
     pool::ROWS,
     quant::ROWS,
     reduce::ROWS,
     resize::ROWS,
+    rnn::ROWS,
     sequence::ROWS,
     shape::ROWS,
     signal::ROWS,

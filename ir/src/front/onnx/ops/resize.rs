@@ -113,7 +113,8 @@ impl Mode {
             }
             Coordinates::PytorchHalfPixel if a.to > 1 => (x + 0.5) / a.scale - 0.5,
             Coordinates::PytorchHalfPixel => 0.0,
-            Coordinates::AlignCorners if a.to > 1 => x * (from - 1.0) / (to - 1.0),
+            // The target's length counts before it is rounded down to an integer.
+            Coordinates::AlignCorners if a.scale * from != 1.0 => x * (from - 1.0) / (a.scale * from - 1.0),
             Coordinates::AlignCorners => 0.0,
             Coordinates::Asymmetric => x / a.scale,
             Coordinates::TfCropAndResize => {

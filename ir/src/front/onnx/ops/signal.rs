@@ -103,20 +103,36 @@ fn dft(cx: &mut Cx<'_, '_>) -> Step {
         return wrong("the last dimension of DFT holds real and imaginary part");
     }
     let (inverse, onesided) = (cx.flag("inverse", false)?, cx.flag("onesided", false)?);
-    if inverse && onesided {
-        return refuse("an inverse DFT of one side is not supported");
-    }
+    let half = inverse && onesided;
     let length = match cx.const_ints_opt(1, "the length")?.and_then(|n| n.first().copied()) {
         Some(n) => usize::try_from(n).or_else(|_| wrong("the length of DFT is negative"))?,
+        None if half => 2 * cx.size(x, axis)?.saturating_sub(1),
         None => cx.size(x, axis)?,
     };
-    let x = cx.of_length(x, axis, length)?;
+    let x = if half { mirrored(cx, x, axis, length)? } else { cx.of_length(x, axis, length)? };
     let mut order: Vec<usize> = (0..rank).collect();
     order.swap(axis, rank - 2);
     let y = cx.transpose(x, &order)?;
-    let bins = if onesided { length / 2 + 1 } else { length };
-    let y = cx.fourier(y, bins, inverse)?;
+    let bins = if onesided && !half { length / 2 + 1 } else { length };
+    let mut y = cx.fourier(y, bins, inverse)?;
+    if half {
+        y = cx.part(y, rank - 1, 0, 1)?;
+    }
     cx.transpose(y, &order)
+}
+
+/// The whole spectrum of a real signal from its first half: the rest is the conjugate.
+fn mirrored(cx: &mut Cx<'_, '_>, x: ExprId, axis: usize, length: usize) -> Step {
+    let bins = length / 2 + 1;
+    let x = cx.of_length(x, axis, bins)?;
+    let places: Vec<usize> = (bins..length).map(|k| length - k).collect();
+    if places.is_empty() {
+        return cx.of_length(x, axis, length);
+    }
+    let rest = cx.take_known(x, &places, axis)?;
+    let signs = cx.floats_const(&[2], &[1.0, -1.0], cx.dtype(x)?)?;
+    let rest = cx.mul(rest, signs)?;
+    cx.concat(&[x, rest], axis)
 }
 
 /// Transforms of stretches of a signal, each multiplied with a window.
