@@ -10,6 +10,7 @@ pub mod intrin;
 pub mod ir;
 pub mod linear;
 pub mod names;
+pub mod parse;
 pub mod print;
 pub mod protocol;
 pub mod region;
