@@ -18,7 +18,9 @@ mod listing;
 mod lower_expr;
 mod lower_stmt;
 mod math;
+mod reduction;
 mod vector;
+mod vector_ops;
 
 use std::sync::Arc;
 

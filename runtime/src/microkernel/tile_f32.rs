@@ -49,23 +49,48 @@ impl Tiles for Portable {
     const COLUMNS: usize = 16;
 
     unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
-        let mut sums = [[0f32; 16]; 4];
-        for p in 0..t.k {
-            for (i, row) in sums.iter_mut().enumerate().take(rows) {
-                // SAFETY: row i and step p are within A, by the contract.
-                let a = unsafe { *t.a.add(i * t.a_row + p * t.a_step) };
-                for (j, sum) in row.iter_mut().enumerate().take(columns) {
-                    // SAFETY: step p and column j are within B, by the contract.
-                    *sum += a * unsafe { *t.b.add(p * t.b_step + j) };
+        // SAFETY: the contract of this function, with as many rows.
+        unsafe {
+            match (rows, columns) {
+                (4, 16) => portable::<4, 16>(t),
+                (3, 16) => portable::<3, 16>(t),
+                (2, 16) => portable::<2, 16>(t),
+                (1, 16) => portable::<1, 16>(t),
+                _ => {
+                    for i in 0..rows {
+                        for j in 0..columns {
+                            let (a, c) = (t.a.wrapping_add(i * t.a_row), t.c.wrapping_add(i * t.c_row + j));
+                            portable::<1, 1>(&Tile { a, b: t.b.wrapping_add(j), c, ..*t });
+                        }
+                    }
                 }
             }
         }
-        for (i, row) in sums.iter().enumerate().take(rows) {
-            for (j, &sum) in row.iter().enumerate().take(columns) {
-                // SAFETY: row i and column j are within C, by the contract.
-                let c = unsafe { &mut *t.c.add(i * t.c_row + j) };
-                *c = if t.accumulate { *c + sum } else { sum };
+    }
+}
+
+/// A tile of known size, whose loops the compiler turns into whatever vectors there are.
+///
+/// # Safety
+/// As [`Tiles::tile`], for `R` rows and `C` columns.
+unsafe fn portable<const R: usize, const C: usize>(t: &Tile) {
+    let mut sums = [[0f32; C]; R];
+    for p in 0..t.k {
+        // SAFETY: step p of B has C elements, by the contract.
+        let b = unsafe { *t.b.add(p * t.b_step).cast::<[f32; C]>() };
+        for (i, row) in sums.iter_mut().enumerate() {
+            // SAFETY: row i and step p are within A, by the contract.
+            let a = unsafe { *t.a.add(i * t.a_row + p * t.a_step) };
+            for (sum, b) in row.iter_mut().zip(b) {
+                *sum += a * b;
             }
+        }
+    }
+    for (i, row) in sums.iter().enumerate() {
+        // SAFETY: row i of C has C elements, by the contract.
+        let c = unsafe { &mut *t.c.add(i * t.c_row).cast::<[f32; C]>() };
+        for (c, sum) in c.iter_mut().zip(row) {
+            *c = if t.accumulate { *c + sum } else { *sum };
         }
     }
 }
