@@ -9,6 +9,7 @@
 use super::broadcast::shape::{BROADCAST_TO, BroadcastToAttrs};
 use super::elemwise::fill::{FULL, FullAttrs, InitAttrs, ONES, ZEROS};
 use super::indexing::int_arg;
+use super::nn::{PAD, PadAttrs};
 use super::transform::{
     ARANGE, ArangeAttrs, EXPAND_DIMS, ExpandDimsAttrs, ONE_HOT, OneHotAttrs, RESHAPE, ReshapeAttrs, SQUEEZE,
     STRIDED_SLICE, SqueezeAttrs, StridedSliceAttrs, TILE, TileAttrs,
@@ -28,6 +29,7 @@ pub static OPS: &[&OpDef] = &[
     &DYN_FULL,
     &DYN_ONE_HOT,
     &DYN_ONES,
+    &DYN_PAD,
     &DYN_RESHAPE,
     &DYN_SQUEEZE,
     &DYN_STRIDED_SLICE,
@@ -68,6 +70,14 @@ op_attrs! {
         axis: i64 = -1,
         /// The dtype of the result.
         dtype: DType = DType::F32,
+    }
+}
+
+op_attrs! {
+    /// Attributes of `dyn.nn.pad`.
+    pub struct DynPadAttrs {
+        /// `constant`, `edge`, `reflect` (without the edge) or `wrap`.
+        pad_mode: Arc<str> = "constant".into(),
     }
 }
 
@@ -118,6 +128,8 @@ rows! {
         infer_one_hot, eval_one_hot;
     /// `ones` of the shape in a vector.
     DYN_ONES = "dyn.ones"("shape"; 0) DynInitAttrs::SCHEMA, INT, infer_init, eval_ones;
+    /// `nn.pad` by the widths in a matrix: before and after each dimension.
+    DYN_PAD = "dyn.nn.pad"("data", "pad_width", "pad_value"; 1) DynPadAttrs::SCHEMA, ALL, infer_pad, eval_pad;
     /// `reshape` to the shape in a vector, which may hold 0 and -1.
     DYN_RESHAPE = "dyn.reshape"("data", "newshape"; 0) DynReshapeAttrs::SCHEMA, ALL,
         infer_shaped_like_data, eval_reshape;
@@ -274,6 +286,22 @@ fn infer_one_hot(args: &[Type], attrs: &Attrs) -> Result<Type, OpError> {
 fn eval_one_hot(args: &[Value], attrs: &Attrs, _: &Type) -> Result<Value, OpError> {
     let DynOneHotAttrs { axis, dtype } = attrs.read();
     by(&ONE_HOT, &args[..3], &OneHotAttrs { depth: number(args, 3)?, axis, dtype }.attrs())
+}
+
+fn infer_pad(args: &[Type], _: &Attrs) -> Result<Type, OpError> {
+    let (data, widths) = (tensor_arg(args, 0)?, int_arg(args, 1)?);
+    let fits = |dim: &Dim, n: usize| dim.as_static().is_none_or(|d| d == n);
+    match widths.shape.as_slice() {
+        [rank, pair] if fits(rank, data.rank()) && fits(pair, 2) => unknown(data.rank(), data.dtype),
+        _ => Err(OpError::arg(1, format!("expected a matrix of {} x 2 widths", data.rank()))),
+    }
+}
+
+fn eval_pad(args: &[Value], attrs: &Attrs, _: &Type) -> Result<Value, OpError> {
+    let pad_width = list(args, 1)?.chunks_exact(2).map(<[i64]>::to_vec).collect();
+    let attrs = PadAttrs { pad_width, pad_mode: attrs.read::<DynPadAttrs>().pad_mode }.attrs();
+    let operands: Vec<Value> = [&args[..1], &args[2..]].concat();
+    by(&PAD, &operands, &attrs)
 }
 
 fn infer_squeeze(args: &[Type], _: &Attrs) -> Result<Type, OpError> {

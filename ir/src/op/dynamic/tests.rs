@@ -94,6 +94,19 @@ fn slicing() {
 }
 
 #[test]
+fn padding() {
+    let widths = tensor(&[2, 2], &[0i64, 1, 1, -1]);
+    let padded = vec![9, 0, 1, 9, 3, 4, 9, 9, 9];
+    assert_eq!(call(&DYN_PAD, &[grid(), widths.clone(), scalar(9)], &[]), Ok((vec![3, 3], padded)));
+    let edges = vec![0, 0, 1, 3, 3, 4, 3, 3, 4];
+    assert_eq!(
+        call(&DYN_PAD, &[grid(), widths, scalar(9)], &[("pad_mode", text("edge"))]),
+        Ok((vec![3, 3], edges))
+    );
+    assert!(call(&DYN_PAD, &[grid(), vector(&[1, 1]), scalar(9)], &[]).is_err());
+}
+
+#[test]
 fn ranks_must_be_known() {
     let unknown: Type = TensorType::new(vec![Dim::Any], DType::I64).into();
     assert!(infer(&DYN_RESHAPE, &[grid().ty(), unknown], &attrs(&DYN_RESHAPE, &[])).is_err());
