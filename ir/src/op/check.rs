@@ -20,13 +20,6 @@ pub(super) fn same_dim(i: usize, what: &str, found: &Dim, expected: &Dim) -> Res
         .ok_or_else(|| OpError::arg(i, format!("{what} is {found}, but should be {expected}")))
 }
 
-/// Argument `i` as a vector of `len` elements of a dtype.
-pub(super) fn vector(args: &[Type], i: usize, len: &Dim, dtype: DType) -> Result<(), OpError> {
-    let t = ranked(args, i, 1)?;
-    has_dtype(args, i, dtype)?;
-    same_dim(i, "the length", &t.shape[0], len).map(drop)
-}
-
 /// The dtype of argument `i`, which must be one of these.
 pub(super) fn dtype_in(args: &[Type], i: usize, allowed: &[DType]) -> Result<DType, OpError> {
     let dtype = tensor_arg(args, i)?.dtype;

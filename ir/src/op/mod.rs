@@ -11,6 +11,7 @@ pub mod conv;
 pub mod dynamic;
 pub mod elemwise;
 mod gemm;
+pub mod image;
 pub mod index;
 pub mod indexing;
 mod layout;
@@ -49,6 +50,7 @@ const FAMILIES: &[&[&OpDef]] = &[
     elemwise::fixed_point::OPS,
     elemwise::misc::OPS,
     index::OPS,
+    image::OPS,
     nn::OPS,
     norm::OPS,
     pool::OPS,

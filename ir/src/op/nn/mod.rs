@@ -4,6 +4,7 @@
 pub mod activation;
 pub mod batch_matmul;
 pub mod dense;
+pub mod loss;
 pub mod pad;
 pub mod softmax;
 pub mod space;
@@ -16,6 +17,7 @@ pub use dense::{
     DENSE, DENSE_PACK, DENSE_PACK_WEIGHT, DenseAttrs, DensePackAttrs, DensePackWeightAttrs, MATMUL,
     MatmulAttrs,
 };
+pub use loss::{CROSS_ENTROPY, CROSS_ENTROPY_WITH_LOGITS, NLL_LOSS, NllLossAttrs};
 pub use pad::{DILATE, DilateAttrs, MIRROR_PAD, MirrorPadAttrs, PAD, PadAttrs};
 pub use softmax::{FAST_SOFTMAX, LOG_SOFTMAX, SOFTMAX, SoftmaxAttrs};
 
@@ -34,6 +36,8 @@ pub const OPS: &[&OpDef] = &[
     &BATCH_MATMUL,
     &BATCH_TO_SPACE_ND,
     &BIAS_ADD,
+    &CROSS_ENTROPY,
+    &CROSS_ENTROPY_WITH_LOGITS,
     &DENSE,
     &DENSE_PACK,
     &DENSE_PACK_WEIGHT,
@@ -45,6 +49,7 @@ pub const OPS: &[&OpDef] = &[
     &LOG_SOFTMAX,
     &MATMUL,
     &MIRROR_PAD,
+    &NLL_LOSS,
     &PAD,
     &PRELU,
     &RELU,

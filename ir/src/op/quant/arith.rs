@@ -12,7 +12,6 @@ use crate::op::strided::{Layout, pick};
 use crate::op::util::{broadcast_at, broadcast_dims, normalize_axis, tensor_arg, tensor_type, tuple_arg};
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
-use crate::scalar::Convert;
 use crate::te::{self, Graph};
 use crate::tir::Expr;
 use crate::types::{DType, Dim, TensorType, Type};

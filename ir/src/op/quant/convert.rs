@@ -9,7 +9,7 @@ use crate::op::num::{Real, read, with_real, write};
 use crate::op::util::{FLOAT, accumulator, tensor_arg, tensor_type};
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
-use crate::scalar::{CmpOp, Convert, UnaryOp};
+use crate::scalar::{CmpOp, UnaryOp};
 use crate::te::{self, Graph};
 use crate::tir::Expr;
 use crate::types::{DType, TensorType, Type};
