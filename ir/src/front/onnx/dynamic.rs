@@ -1,54 +1,64 @@
-//! Operators whose shapes are computed at run time.
+//! Operators whose shapes are computed at run time, and padding.
 
-use super::node::{Cx, Step, refuse};
+use super::node::{Cx, Step};
 use crate::expr::ExprId;
 use crate::op::OpAttrs;
+use crate::op::dynamic::{
+    DYN_ARANGE, DYN_FULL, DYN_RESHAPE, DYN_STRIDED_SLICE, DynInitAttrs, DynReshapeAttrs, DynStridedSliceAttrs,
+};
 use crate::op::nn::{PAD, PadAttrs};
-use crate::op::transform::{ARANGE, ArangeAttrs, SHAPE_OF, ShapeOfAttrs};
+use crate::op::transform::{ArangeAttrs, SHAPE_OF, ShapeOfAttrs};
 use crate::types::DType;
 
 impl Cx<'_, '_> {
-    fn needs_shape<T>(&self, what: &str) -> Step<T> {
-        refuse(format!("{what} of `{}` must be known at compile time", self.node.op_type))
-    }
-
     /// The shape of a tensor as a vector of int64.
     pub(super) fn shape_of(&mut self, x: ExprId) -> Step {
         self.call(&SHAPE_OF, &[x], ShapeOfAttrs { dtype: DType::I64 }.attrs())
     }
 
     /// The elements under a shape that is computed.
-    pub(super) fn dyn_reshape(&mut self, _x: ExprId, _shape: ExprId) -> Step {
-        self.needs_shape("the shape")
+    pub(super) fn dyn_reshape(&mut self, x: ExprId, shape: ExprId) -> Step {
+        // The number of dimensions must be known even so.
+        self.size(shape, 0)?;
+        let allowzero = self.flag("allowzero", false)?;
+        self.call(&DYN_RESHAPE, &[x, shape], DynReshapeAttrs { allowzero }.attrs())
     }
 
-    /// Repeated to a shape that is computed.
-    pub(super) fn dyn_broadcast(&mut self, _x: ExprId, _shape: ExprId) -> Step {
-        self.needs_shape("the shape")
+    /// Broadcast with a shape that is computed: a choice between the data and itself has it.
+    pub(super) fn dyn_broadcast(&mut self, x: ExprId, shape: ExprId) -> Step {
+        let yes = self.scalar(DType::Bool, 1.0);
+        let yes = self.dyn_full(yes, shape)?;
+        self.select(yes, x, x)
     }
 
     /// A slice whose bounds are computed.
     pub(super) fn dyn_slice(
         &mut self,
-        _x: ExprId,
-        _axes: &[usize],
-        _starts: ExprId,
-        _ends: ExprId,
-        _steps: &[i64],
+        x: ExprId,
+        axes: &[usize],
+        starts: ExprId,
+        ends: ExprId,
+        steps: &[i64],
     ) -> Step {
-        self.needs_shape("the bounds")
+        let steps = self.ints_const(steps);
+        let steps = self.cast(steps, self.dtype(starts)?)?;
+        let axes = Some(axes.iter().map(|&a| a as i64).collect());
+        let attrs = DynStridedSliceAttrs { slice_mode: "end".into(), axes };
+        self.call(&DYN_STRIDED_SLICE, &[x, starts, ends, steps], attrs.attrs())
     }
 
     /// A tensor of one value under a shape that is computed.
-    pub(super) fn dyn_full(&mut self, _value: ExprId, _shape: ExprId) -> Step {
-        self.needs_shape("the shape")
+    pub(super) fn dyn_full(&mut self, value: ExprId, shape: ExprId) -> Step {
+        self.size(shape, 0)?;
+        let dtype = self.dtype(value)?;
+        self.call(&DYN_FULL, &[value, shape], DynInitAttrs { dtype }.attrs())
     }
 
     /// Numbers from a start by a step to a limit, all computed.
     pub(super) fn arange(&mut self, args: [ExprId; 3]) -> Step {
         let dtype = self.dtype(args[0])?;
         let attrs = ArangeAttrs { start: 0.0, stop: None, step: 1.0, dtype };
-        self.call(&ARANGE, &args, attrs.attrs())
+        self.call(&DYN_ARANGE, &args, attrs.attrs())
     }
 
     /// Elements around the data: all counts before, then all after; negative ones cut off.

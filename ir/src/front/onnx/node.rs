@@ -217,12 +217,13 @@ impl<'i, 'a> Cx<'i, 'a> {
         self.attrs.iter().find(|(n, _)| *n == name).map(|(_, a)| &a.data)
     }
 
-    /// True if the attribute is given.
-    pub(super) fn has(&self, name: &str) -> bool {
-        self.attr(name).is_some()
-    }
-
     fn wrong_kind<T>(&self, name: &str, wanted: &str) -> Step<T> {
+        if let Some(AttrData::Other(kind)) = self.attr(name) {
+            return refuse(format!(
+                "attribute `{name}` of `{}` is {kind}, which is not supported",
+                self.node.op_type
+            ));
+        }
         wrong(format!("attribute `{name}` of `{}` must be {wanted}", self.node.op_type))
     }
 

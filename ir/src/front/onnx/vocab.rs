@@ -123,20 +123,6 @@ impl Cx<'_, '_> {
         }
     }
 
-    /// Number of elements along some dimensions, as a scalar of the dtype: a constant where they are known.
-    pub(super) fn count(&mut self, x: ExprId, axes: &[usize], dtype: DType) -> Step {
-        let ty = self.ty(x)?;
-        let known: Option<usize> =
-            axes.iter().try_fold(1usize, |n, &a| n.checked_mul(ty.shape.get(a).and_then(Dim::as_static)?));
-        match known {
-            Some(n) => Ok(self.scalar(dtype, n as f64)),
-            None => {
-                let shape = self.shape(x)?;
-                Ok(self.scalar(dtype, axes.iter().map(|&a| shape[a] as f64).product()))
-            }
-        }
-    }
-
     /// The elements under a new shape but for the first dimension, which need not be known.
     pub(super) fn reshape_batch(&mut self, x: ExprId, rest: &[usize]) -> Step {
         let batch = self.ty(x)?.shape.first().and_then(Dim::as_static);

@@ -12,6 +12,7 @@ use crate::op::conv::{
 use crate::op::nn::{
     BATCH_MATMUL, BIAS_ADD, BatchMatmulAttrs, BiasAddAttrs, DENSE, DenseAttrs, MATMUL, MatmulAttrs,
 };
+use crate::op::transform::{EINSUM, EinsumAttrs};
 use crate::types::DType;
 
 /// What contracts a dimension.
@@ -25,6 +26,12 @@ pub(super) const ROWS: &[Row] = &[
         }
     }),
     one!("ConvTranspose", conv_transpose),
+    one!("Einsum", |cx| {
+        let args = cx.tensors()?;
+        let Some(equation) = cx.text_opt("equation")? else { return wrong("Einsum needs an equation") };
+        let tuple = cx.tuple(&args);
+        cx.call(&EINSUM, &[tuple], EinsumAttrs { equation: equation.into() }.attrs())
+    }),
     one!("Gemm", gemm),
     one!("MatMul", |cx| {
         let (x, y) = (cx.arg(0)?, cx.arg(1)?);

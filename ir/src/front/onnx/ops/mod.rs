@@ -22,6 +22,7 @@ mod rnn;
 mod sequence;
 mod shape;
 mod signal;
+mod state;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -118,6 +119,7 @@ const FAMILIES: &[&[Row]] = &[
     sequence::ROWS,
     shape::ROWS,
     signal::ROWS,
+    state::ROWS,
 ];
 
 static TABLE: LazyLock<BTreeMap<(&'static str, &'static str), &'static Row>> =
