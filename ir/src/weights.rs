@@ -63,6 +63,19 @@ pub fn read(path: &Path) -> Result<Weights, Diagnostic> {
     parse(&name, &file, |dtype, shape, range| Tensor::from_mapped(dtype, shape, &file, range))
 }
 
+/// Reads a safetensors file that is part of a mapped file; `name` is for messages.
+///
+/// # Errors
+/// If it is malformed, or the range is outside the mapped file.
+pub fn read_mapped(name: &str, file: &Arc<Mmap>, range: Range<usize>) -> Result<Weights, Diagnostic> {
+    let bytes = file.get(range.clone()).ok_or_else(|| {
+        Diagnostic::error(Code::WEIGHTS, format!("`{name}` ends past the file that it is part of"))
+    })?;
+    parse(name, bytes, |dtype, shape, part| {
+        Tensor::from_mapped(dtype, shape, file, range.start + part.start..range.start + part.end)
+    })
+}
+
 /// Reads the bytes of a safetensors file; `name` is for messages.
 ///
 /// # Errors
