@@ -1,5 +1,6 @@
 //! TIR to machine code, and the artifact.
 
+pub mod artifact;
 pub mod cpu;
 pub mod exec_memory;
 pub mod kernel;

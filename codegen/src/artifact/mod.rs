@@ -1,0 +1,301 @@
+//! The artifact: a compiled program in one file, a plain zip.
+//!
+//! | entry | what it holds |
+//! | --- | --- |
+//! | `manifest.json` | format, version, compiler, target |
+//! | `plan.json` | functions, buffers, steps, and what each kernel imports |
+//! | `graph.relay` | the program that was compiled, as text |
+//! | `kernels/*.tir` | the kernels as TVMScript |
+//! | `kernels/*.bin` | their machine code |
+//! | `weights.safetensors` | the constants, uncompressed, so that they can be mapped |
+//!
+//! The same program gives the same bytes. An artifact may come from anyone, so its TIR is the
+//! truth: it is parsed and verified, every access is proved to stay inside its buffer, and
+//! machine code is made anew, unless the reader says that it trusts the file. What the plan says
+//! is checked by whoever runs it. A file is written beside its place and then moved there, so
+//! that nobody sees half of one.
+
+mod dto;
+#[cfg(test)]
+mod tests;
+
+use std::fs::File;
+use std::io::{BufWriter, Cursor, Read, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
+use fermata_ir::entity::{EntityRef, PrimaryMap};
+use fermata_ir::tensor::Tensor;
+use fermata_ir::tir::{self, PrimFunc};
+use fermata_ir::weights;
+use fermata_passes::lower::plan::{FuncId, Kernel, KernelId, Program};
+use fermata_passes::target::CpuTarget;
+use memmap2::Mmap;
+use rayon::prelude::*;
+use zip::write::SimpleFileOptions;
+use zip::{CompressionMethod, ZipArchive, ZipWriter};
+
+use crate::cpu;
+use crate::kernel::CompiledKernel;
+
+/// The version that is written; the first number is the major one.
+pub const VERSION: [u32; 2] = [1, 0];
+
+/// Bytes of text that are read from an entry.
+const MAX_TEXT: u64 = 1 << 28;
+
+/// A program with its code.
+#[derive(Debug)]
+pub struct Artifact {
+    /// The program that was compiled, as Relay text.
+    pub graph: String,
+    /// The plan, with kernels as TIR, and constants.
+    pub program: Program,
+    /// The code of each kernel.
+    pub kernels: Vec<CompiledKernel>,
+}
+
+/// How an artifact is read.
+#[derive(Clone, Debug, Default)]
+pub struct ReadOptions {
+    /// Run the machine code that the file holds, if it was made for this target.
+    pub trust: bool,
+    /// What code is made for.
+    pub target: CpuTarget,
+}
+
+fn malformed(why: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::error(Code::ARTIFACT, format!("the artifact is malformed: {why}"))
+        .help("compile the model again")
+}
+
+fn not_written(path: &Path, e: impl std::fmt::Display) -> Diagnostic {
+    Diagnostic::error(Code::USAGE, format!("`{}` cannot be written: {e}", path.display()))
+}
+
+/// Writes an artifact.
+///
+/// # Errors
+/// If the file cannot be written.
+pub fn write(
+    path: &Path,
+    graph: &str,
+    program: &Program,
+    kernels: &[CompiledKernel],
+    target: &CpuTarget,
+) -> Result<(), Diagnostic> {
+    let mut name = path.file_name().unwrap_or_default().to_owned();
+    name.push(format!(".{}.part", std::process::id()));
+    let part = path.with_file_name(name);
+    let written = File::create(&part)
+        .map_err(|e| not_written(path, e))
+        .and_then(|file| {
+            let file = write_to(BufWriter::new(file), graph, program, kernels, target)
+                .map_err(|e| not_written(path, e))?;
+            file.into_inner().map_err(|e| not_written(path, e))?.sync_all().map_err(|e| not_written(path, e))
+        })
+        .and_then(|()| std::fs::rename(&part, path).map_err(|e| not_written(path, e)));
+    if written.is_err() {
+        // What is left of a failed attempt helps nobody; that it cannot be removed is no news.
+        let _ = std::fs::remove_file(&part);
+    }
+    written
+}
+
+fn write_to<W: Write + std::io::Seek>(
+    out: W,
+    graph: &str,
+    program: &Program,
+    kernels: &[CompiledKernel],
+    target: &CpuTarget,
+) -> zip::result::ZipResult<W> {
+    let mut zip = ZipWriter::new(out);
+    let packed = SimpleFileOptions::default()
+        .compression_method(CompressionMethod::Deflated)
+        .last_modified_time(zip::DateTime::default());
+    let plain = packed.compression_method(CompressionMethod::Stored);
+    let manifest = dto::Manifest {
+        format: "fermata".to_owned(),
+        version: VERSION,
+        compiler: env!("CARGO_PKG_VERSION").to_owned(),
+        target: target_text(target),
+    };
+    let rows = program.kernels.iter().zip(kernels).map(|((id, _), code)| dto::Kernel {
+        file: dto::kernel_file(id, &code.name),
+        scratch_bytes: code.scratch_bytes,
+        imports: code.imports.clone(),
+        provenance: code.provenance.iter().map(|(at, origin)| (*at, origin.to_string())).collect(),
+    });
+    let plan = dto::Plan {
+        entry: program.entry.map_or(usize::MAX, EntityRef::index),
+        constants: program.constants.len(),
+        kernels: rows.collect(),
+        functions: dto::functions_out(program),
+    };
+    for (name, text) in
+        [("manifest.json", json(&manifest)?), ("plan.json", json(&plan)?), ("graph.relay", graph.into())]
+    {
+        zip.start_file(name, packed)?;
+        zip.write_all(text.as_bytes())?;
+    }
+    for ((row, kernel), code) in plan.kernels.iter().zip(program.kernels.values()).zip(kernels) {
+        zip.start_file(format!("kernels/{}.tir", row.file), packed)?;
+        zip.write_all(tir::print::print(&kernel.func).as_bytes())?;
+        zip.start_file(format!("kernels/{}.bin", row.file), packed)?;
+        zip.write_all(&code.code)?;
+    }
+    zip.start_file("weights.safetensors", plain.large_file(true).with_alignment(64))?;
+    let names: Vec<String> = (0..program.constants.len()).map(constant_name).collect();
+    weights::write(&mut zip, names.iter().map(String::as_str).zip(&program.constants))?;
+    zip.finish()
+}
+
+fn json(value: &impl serde::Serialize) -> std::io::Result<String> {
+    let mut text = serde_json::to_string_pretty(value)?;
+    text.push('\n');
+    Ok(text)
+}
+
+fn constant_name(index: usize) -> String {
+    format!("c{index}")
+}
+
+/// What code was made for, as far as it matters for whether it runs here.
+fn target_text(target: &CpuTarget) -> String {
+    let f = target.features;
+    let names =
+        [("avx2", f.avx2), ("avx512", f.avx512), ("avx512vnni", f.avx512vnni), ("amx-int8", f.amx_int8)];
+    let on: Vec<String> = names.iter().filter(|(_, on)| *on).map(|(name, _)| format!("+{name}")).collect();
+    format!("cpu:{}:{}", std::env::consts::ARCH, on.join(","))
+}
+
+/// Reads an artifact.
+///
+/// # Errors
+/// If the file cannot be opened, is malformed or of another major version, or breaks a rule of TIR.
+pub fn read(path: &Path, options: &ReadOptions) -> Result<Artifact, Diagnostics> {
+    let file = Arc::new(weights::map_file(path)?);
+    read_mapped(&file, options)
+}
+
+/// An archive in memory.
+type Zip<'a> = ZipArchive<Cursor<&'a [u8]>>;
+
+fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diagnostics> {
+    let mut zip = ZipArchive::new(Cursor::new(&file[..])).map_err(malformed)?;
+    let manifest: dto::Manifest = parse_json(&text(&mut zip, "manifest.json")?, "manifest.json")?;
+    if manifest.format != "fermata" || manifest.version[0] != VERSION[0] {
+        let [major, minor] = manifest.version;
+        return Err(Diagnostic::error(
+            Code::ARTIFACT,
+            format!("the artifact has version {major}.{minor}; this program reads version {}", VERSION[0]),
+        )
+        .help("compile the model again")
+        .into());
+    }
+    let plan: dto::Plan = parse_json(&text(&mut zip, "plan.json")?, "plan.json")?;
+    let graph = text(&mut zip, "graph.relay")?;
+    let mut sources = Vec::with_capacity(plan.kernels.len().min(zip.len()));
+    for row in &plan.kernels {
+        sources.push(text(&mut zip, &format!("kernels/{}.tir", row.file))?);
+    }
+    let trusted = options.trust && manifest.target == target_text(&options.target);
+    let funcs: Vec<PrimFunc> = sources
+        .par_iter()
+        .zip(&plan.kernels)
+        .map(|(source, row)| kernel(&row.file, source, trusted))
+        .collect::<Result<_, Diagnostics>>()?;
+    let kernels = if trusted {
+        let rows = plan.kernels.iter().zip(&funcs);
+        rows.map(|(row, func)| stored_code(&mut zip, row, func)).collect::<Result<_, _>>()?
+    } else {
+        cpu::compile_all(&funcs.iter().collect::<Vec<_>>(), &options.target)?
+    };
+    let constants = constants(file, &mut zip, plan.constants)?;
+    let mut table: PrimaryMap<KernelId, Kernel> = PrimaryMap::new();
+    for func in funcs {
+        let tiles = func.tiles().map_or(1, |n| n.max(0) as u64);
+        table.push(Kernel { func: Arc::new(func), tiles });
+    }
+    let funcs = dto::functions_in(&plan.functions)
+        .ok_or_else(|| malformed("plan.json has an impossible function"))?;
+    let entry = (plan.entry < funcs.len()).then(|| FuncId::new(plan.entry));
+    Ok(Artifact { graph, program: Program { kernels: table, funcs, entry, constants }, kernels })
+}
+
+/// A kernel's TIR, checked; a trusted one may reach where no proof follows.
+fn kernel(name: &str, source: &str, trusted: bool) -> Result<PrimFunc, Diagnostics> {
+    let mut funcs = tir::parse::parse(name, source)?;
+    let (Some(func), true) = (funcs.pop(), funcs.is_empty()) else {
+        return Err(malformed(format!("`{name}` is not one kernel")).into());
+    };
+    tir::verify::verify(&func)?;
+    let unproved = if trusted { Vec::new() } else { tir::verify::unproved_accesses(&func) };
+    if let Some(first) = unproved.into_iter().next() {
+        return Err(Diagnostic::error(
+            Code::ARTIFACT,
+            format!("kernel `{name}` might reach outside a buffer"),
+        )
+        .note(first)
+        .help("compile the model again, or give `--trust` if you know where the file comes from")
+        .into());
+    }
+    Ok(func)
+}
+
+fn stored_code(zip: &mut Zip<'_>, row: &dto::Kernel, func: &PrimFunc) -> Result<CompiledKernel, Diagnostic> {
+    Ok(CompiledKernel {
+        name: func.name.to_string(),
+        tiles: func.tiles().map_or(1, |n| n.max(0) as u64),
+        code: bytes(zip, &format!("kernels/{}.bin", row.file))?,
+        scratch_bytes: row.scratch_bytes,
+        imports: row.imports.clone(),
+        provenance: row.provenance.iter().map(|(at, origin)| (*at, origin.as_str().into())).collect(),
+    })
+}
+
+/// The constants, as slices of the mapped file.
+fn constants(file: &Arc<Mmap>, zip: &mut Zip<'_>, count: usize) -> Result<Vec<Tensor>, Diagnostic> {
+    let entry = zip.by_name("weights.safetensors").map_err(malformed)?;
+    if entry.compression() != CompressionMethod::Stored {
+        return Err(malformed("the weights are compressed"));
+    }
+    let start = entry.data_start().ok_or_else(|| malformed("the weights have no place"))?;
+    let range = usize::try_from(start)
+        .ok()
+        .zip(usize::try_from(entry.size()).ok())
+        .and_then(|(start, len)| Some(start..start.checked_add(len)?))
+        .filter(|range| range.end <= file.len())
+        .ok_or_else(|| malformed("the weights end past the file"))?;
+    let tensors = weights::read_mapped("weights.safetensors", file, range)?;
+    if tensors.len() != count {
+        return Err(malformed(format!("there are {} constants, not {count}", tensors.len())));
+    }
+    (0..count)
+        .map(|i| {
+            tensors
+                .get(&constant_name(i))
+                .cloned()
+                .ok_or_else(|| malformed(format!("constant {i} is missing")))
+        })
+        .collect()
+}
+
+fn bytes(zip: &mut Zip<'_>, name: &str) -> Result<Vec<u8>, Diagnostic> {
+    let entry = zip.by_name(name).map_err(|e| malformed(format!("{name}: {e}")))?;
+    let mut bytes = Vec::new();
+    entry.take(MAX_TEXT + 1).read_to_end(&mut bytes).map_err(|e| malformed(format!("{name}: {e}")))?;
+    if bytes.len() as u64 > MAX_TEXT {
+        return Err(malformed(format!("{name} is too large")));
+    }
+    Ok(bytes)
+}
+
+fn text(zip: &mut Zip<'_>, name: &str) -> Result<String, Diagnostic> {
+    String::from_utf8(bytes(zip, name)?).map_err(|_| malformed(format!("{name} is no text")))
+}
+
+fn parse_json<T: serde::de::DeserializeOwned>(text: &str, name: &str) -> Result<T, Diagnostic> {
+    serde_json::from_str(text).map_err(|e| malformed(format!("{name}: {e}")))
+}
