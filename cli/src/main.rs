@@ -1,3 +1,5 @@
 //! The program `fermata`.
 
-fn main() {}
+fn main() {
+    fermata::Driver::standard().main()
+}

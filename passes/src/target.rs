@@ -33,19 +33,14 @@ impl Default for CpuTarget {
 }
 
 impl CpuTarget {
-    /// Columns in a panel of a packed right operand of a matrix product.
+    /// Columns in a panel of a packed right operand of a matrix product: what the widest
+    /// register tiles take, and every narrower one divides.
     pub fn gemm_panel(&self) -> usize {
-        if self.features.avx512 {
-            32
-        } else if self.features.avx2 {
-            16
-        } else {
-            8
-        }
+        48
     }
 
-    /// Output channels in a panel of a packed convolution weight.
+    /// Output channels in a panel of a packed convolution weight, likewise.
     pub fn conv_panel(&self) -> usize {
-        if self.features.avx512 { 8 } else { 6 }
+        8
     }
 }

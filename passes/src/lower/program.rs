@@ -473,10 +473,10 @@ fn buffers_of(step: &Step) -> Vec<BufferId> {
     }
 }
 
-/// The names that a model gives its results: the function attribute `output_names`.
+/// The names that a model gives its results: the function attribute `outputs`.
 pub fn output_names(func: &Function) -> Vec<Arc<str>> {
     use fermata_ir::op::AttrValue;
-    let Some(AttrValue::List(names)) = func.attrs.get("output_names") else { return Vec::new() };
+    let Some(AttrValue::List(names)) = func.attrs.get("outputs") else { return Vec::new() };
     let text = names.iter().map(|n| match n {
         AttrValue::Str(s) => s.clone(),
         _ => "output".into(),

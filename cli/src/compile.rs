@@ -1,0 +1,290 @@
+//! From a module to code: the driver that every verb shares, and `fermata compile`.
+
+use std::time::Instant;
+
+use fermata_codegen::cpu::{asm_text, clif_text, compile_all};
+use fermata_codegen::kernel::CompiledKernel;
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
+use fermata_ir::expr::{Expr, Module};
+use fermata_ir::{te, tir, walk};
+use fermata_passes::fuse::is_primitive;
+use fermata_passes::lower::group_to_te::group_to_te;
+use fermata_passes::lower::lower;
+use fermata_passes::lower::plan::Program;
+use fermata_passes::manager::{self, Instrument};
+use fermata_passes::pass::{Outcome, PassContext, PassDef};
+use fermata_passes::pipeline::{self, Level, Pipeline};
+use fermata_passes::target::CpuTarget;
+use fermata_runtime::detect;
+
+use crate::args::{CompileArgs, Emit, PipelineArgs, PrintArgs};
+use crate::model::{self, Bindings, Model};
+use crate::output;
+use crate::{Driver, Failure, Streams};
+
+/// A compiled program.
+pub struct Compiled {
+    /// The module after the passes.
+    pub module: Module,
+    /// The plan.
+    pub program: Program,
+    /// Code, one a kernel of the plan.
+    pub kernels: Vec<CompiledKernel>,
+}
+
+/// The target that the flags name.
+///
+/// # Errors
+/// If there is no such target or feature.
+pub fn target(args: &PipelineArgs) -> Result<CpuTarget, Failure> {
+    if args.target != "cpu" {
+        let message = format!("there is no target `{}` in this version", args.target);
+        let help = "targets are: cpu (`fermata list targets` says more)";
+        return Err(Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help)));
+    }
+    let mut target = detect::host();
+    if let Some(list) = &args.target_feature {
+        target.features = detect::toggle(target.features, list).map_err(Failure::from_usage)?;
+    }
+    Ok(target)
+}
+
+/// The pipeline that the flags ask for.
+///
+/// # Errors
+/// If a pass is unknown; exit code 2.
+pub fn pipeline(driver: &Driver, args: &PipelineArgs) -> Result<Pipeline, Failure> {
+    let mut chosen = match &args.passes {
+        Some(text) => pipeline::parse(text, &driver.passes).map_err(Failure::from_usage)?,
+        None => pipeline::standard(Level(args.level)),
+    };
+    let named = args.disable_pass.iter().chain(&args.print_ir_before).chain(&args.print_ir_after);
+    for name in named {
+        pass_named(driver, name)?;
+    }
+    for name in &args.disable_pass {
+        chosen.steps.retain(|s| s.pass.name != name && s.pass.relay_name != name);
+    }
+    Ok(chosen)
+}
+
+fn pass_named(driver: &Driver, name: &str) -> Result<&'static PassDef, Failure> {
+    driver.passes.get(name).ok_or_else(|| {
+        let error = Diagnostic::error(Code::USAGE, format!("there is no pass `{name}`"));
+        let near = pipeline::nearest(name, driver.passes.iter().map(|p| p.name));
+        Failure::from_usage(match near {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error.help("`fermata list passes` lists them all"),
+        })
+    })
+}
+
+/// Prints programs around passes and counts their time.
+struct Watch<'a> {
+    args: &'a PipelineArgs,
+    print: &'a PrintArgs,
+    text: String,
+    started: Option<Instant>,
+    times: Vec<(&'static str, f64, Outcome)>,
+}
+
+impl Watch<'_> {
+    fn dump(&mut self, when: &str, pass: &PassDef, module: &Module) {
+        self.text.push_str(&format!("// ----- {when} {} -----\n", pass.name));
+        self.text.push_str(&output::module_text(module, self.print, false));
+    }
+}
+
+fn names(list: &[String], pass: &PassDef) -> bool {
+    list.iter().any(|n| n == pass.name || n == pass.relay_name)
+}
+
+impl Instrument for Watch<'_> {
+    fn before(&mut self, pass: &PassDef, module: &Module) {
+        if names(&self.args.print_ir_before, pass) {
+            self.dump("before", pass, module);
+        }
+        self.started = Some(Instant::now());
+    }
+
+    fn after(&mut self, pass: &PassDef, module: &Module, outcome: Outcome, _: &PassContext) {
+        let seconds = self.started.take().map_or(0.0, |s| s.elapsed().as_secs_f64());
+        self.times.push((pass.name, seconds, outcome));
+        let changed = outcome == Outcome::Changed && self.args.print_ir_after_change;
+        if changed || self.args.print_ir_after_all || names(&self.args.print_ir_after, pass) {
+            self.dump("after", pass, module);
+        }
+    }
+}
+
+/// Runs the passes that the flags ask for.
+///
+/// # Errors
+/// If a pass fails.
+pub fn optimise(
+    driver: &Driver,
+    module: &mut Module,
+    args: &PipelineArgs,
+    print: &PrintArgs,
+    target: &CpuTarget,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let pipeline = pipeline(driver, args)?;
+    let mut watch = Watch { args, print, text: String::new(), started: None, times: Vec::new() };
+    let options = manager::Options {
+        target: target.clone(),
+        verify_each: args.verify_each,
+        table: driver.passes.clone(),
+        ..manager::Options::default()
+    };
+    let done = manager::run(module, &pipeline, &options, &mut [&mut watch]);
+    let _ = streams.stderr.write_all(watch.text.as_bytes());
+    if args.timing {
+        let total: f64 = watch.times.iter().map(|t| t.1).sum();
+        for (name, seconds, outcome) in &watch.times {
+            let changed = if *outcome == Outcome::Changed { "changed" } else { "" };
+            let _ = writeln!(streams.stderr, "{:>10.3} ms  {name:<26} {changed}", seconds * 1e3);
+        }
+        let _ = writeln!(streams.stderr, "{:>10.3} ms  in all", total * 1e3);
+    }
+    done.map_err(|d| Failure::refused(d, &module.sources))
+}
+
+/// Lowers and generates code for a module that the passes have brought to fused form.
+///
+/// # Errors
+/// If an operator has no code, or a dimension is not bound.
+pub fn generate(module: Module, target: &CpuTarget) -> Result<Compiled, Failure> {
+    let sources = module.sources.clone();
+    let program = lower(&module, target).map_err(|d| Failure::refused(d, &sources))?;
+    let funcs: Vec<&tir::PrimFunc> = program.kernels.values().map(|k| &*k.func).collect();
+    let kernels = compile_all(&funcs, target).map_err(|d| Failure::refused(d, &sources))?;
+    Ok(Compiled { module, program, kernels })
+}
+
+/// Compiles a module.
+///
+/// # Errors
+/// As [`optimise`] and [`generate`].
+pub fn compile(
+    driver: &Driver,
+    mut module: Module,
+    args: &PipelineArgs,
+    streams: &mut Streams<'_>,
+) -> Result<Compiled, Failure> {
+    let target = target(args)?;
+    let print = PrintArgs { elide_constants: 16, weights_out: None };
+    optimise(driver, &mut module, args, &print, &target, streams)?;
+    generate(module, &target)
+}
+
+/// Loads what the user named, compiled: an artifact is read, a program compiled.
+///
+/// # Errors
+/// If it cannot be read or compiled.
+pub fn load_compiled(
+    driver: &Driver,
+    model: &crate::args::ModelArgs,
+    bindings: &Bindings,
+    args: &PipelineArgs,
+    streams: &mut Streams<'_>,
+) -> Result<Compiled, Failure> {
+    match model::load(driver, model, bindings, streams)? {
+        Model::Module(module) => compile(driver, *module, args, streams),
+        Model::Artifact(bytes) => output::read_artifact(driver, &bytes, &target(args)?),
+    }
+}
+
+/// `fermata compile`.
+pub(crate) fn command(
+    driver: &Driver,
+    args: &CompileArgs,
+    streams: &mut Streams<'_>,
+) -> Result<i32, Failure> {
+    if args.pipeline.print_pipeline {
+        writeln!(streams.stdout, "{}", pipeline(driver, &args.pipeline)?)?;
+        return Ok(0);
+    }
+    let bindings = Bindings::new(&args.model)?;
+    let target = target(&args.pipeline)?;
+    let mut module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
+    optimise(driver, &mut module, &args.pipeline, &args.print, &target, streams)?;
+    let sources = module.sources.clone();
+    let needs_code = args.emit.iter().any(|e| !matches!(e, Emit::Relay | Emit::Te));
+    let te = match args.emit.contains(&Emit::Te) {
+        true => te_text(&module).map_err(|d| Failure::refused(d, &sources))?,
+        false => String::new(),
+    };
+    let relay = output::module_text(&module, &args.print, false);
+    let compiled = if needs_code { Some(generate(module, &target)?) } else { None };
+    for emit in &args.emit {
+        let content = match (emit, &compiled) {
+            (Emit::Relay, _) => relay.clone().into_bytes(),
+            (Emit::Te, _) => te.clone().into_bytes(),
+            (Emit::Tir, Some(c)) => {
+                tir::print::print_all(c.program.kernels.values().map(|k| &*k.func)).into_bytes()
+            }
+            (Emit::Clif, Some(c)) => all(c.program.kernels.values(), |k| clif_text(&k.func, &target))?,
+            (Emit::Asm, Some(c)) => all(c.kernels.iter(), asm_text)?,
+            (Emit::Artifact, Some(c)) => output::artifact(c, &target)?,
+            (Emit::Tir | Emit::Clif | Emit::Asm | Emit::Artifact, None) => continue,
+        };
+        write_emitted(args, *emit, &content, streams)?;
+    }
+    Ok(0)
+}
+
+/// The texts of all kernels.
+fn all<T>(
+    items: impl Iterator<Item = T>,
+    text: impl Fn(T) -> Result<String, Diagnostic>,
+) -> Result<Vec<u8>, Failure> {
+    let texts: Result<Vec<String>, Diagnostic> = items.map(text).collect();
+    Ok(texts?.join("\n").into_bytes())
+}
+
+fn extension(emit: Emit) -> &'static str {
+    match emit {
+        Emit::Relay => "relay",
+        Emit::Te => "te",
+        Emit::Tir => "tir",
+        Emit::Clif => "clif",
+        Emit::Asm => "asm",
+        Emit::Artifact => "fermata",
+    }
+}
+
+fn write_emitted(
+    args: &CompileArgs,
+    emit: Emit,
+    content: &[u8],
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let stem =
+        args.model.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
+    let path = match (&args.emit_dir, &args.output) {
+        (Some(dir), _) => {
+            std::fs::create_dir_all(dir)
+                .map_err(|e| Failure::usage(format!("cannot make `{}`: {e}", dir.display())))?;
+            dir.join(format!("{stem}.{}", extension(emit)))
+        }
+        (None, Some(path)) => path.clone(),
+        (None, None) if emit == Emit::Artifact => format!("{stem}.fermata").into(),
+        (None, None) => "-".into(),
+    };
+    output::write(&path, content, streams)
+}
+
+/// The Tensor Expressions of every group.
+fn te_text(module: &Module) -> Result<String, Diagnostics> {
+    let mut text = String::new();
+    for expr in walk::reachable(module) {
+        if let Expr::Func(func) = &module.exprs[expr]
+            && is_primitive(func)
+        {
+            let group = group_to_te(module, func)?;
+            text.push_str(&format!("// {}\n{}\n", group.name, te::print::print(&group.graph)));
+        }
+    }
+    Ok(text)
+}

@@ -1,0 +1,42 @@
+//! `fermata doctor`: what this machine offers.
+
+use fermata_runtime::detect::{self, Cuda};
+use serde_json::json;
+
+use crate::args::DoctorArgs;
+use crate::{Failure, Streams, bench, json};
+
+/// `fermata doctor`.
+pub(crate) fn command(args: &DoctorArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
+    let host = detect::host();
+    let features = host.features;
+    let found = [
+        ("avx2", features.avx2),
+        ("avx512", features.avx512),
+        ("avx512vnni", features.avx512vnni),
+        ("amx-int8", features.amx_int8),
+    ];
+    let cuda = match detect::cuda() {
+        Cuda::NoDriver => "no driver (programs run on the CPU)".to_string(),
+        Cuda::Broken(why) => format!("a driver that does not work: {why}"),
+        Cuda::Devices(names) => format!("{} device(s): {}", names.len(), names.join(", ")),
+    };
+    if args.json {
+        let features: serde_json::Map<_, _> =
+            found.iter().map(|(n, on)| (n.to_string(), json!(on))).collect();
+        let result = json!({
+            "reason": "result", "schema": "fermata.doctor/1", "machine": bench::machine(),
+            "features": features, "l1_bytes": host.l1_bytes, "l2_bytes": host.l2_bytes,
+            "threads": host.threads, "cuda": cuda,
+        });
+        return json::line(&result, streams);
+    }
+    writeln!(streams.stdout, "fermata  {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(streams.stdout, "machine  {}", bench::machine())?;
+    for (name, on) in found {
+        writeln!(streams.stdout, "  {} {name}", if on { "yes" } else { "no " })?;
+    }
+    writeln!(streams.stdout, "caches   {} kB L1, {} kB L2", host.l1_bytes >> 10, host.l2_bytes >> 10)?;
+    writeln!(streams.stdout, "cuda     {cuda}")?;
+    Ok(0)
+}

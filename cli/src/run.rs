@@ -1,0 +1,232 @@
+//! `fermata run`: a model on inputs, compiled or on the evaluator.
+
+use fermata_ir::compare::{Tolerance, compare, compare_with};
+use fermata_ir::eval::{EvalOptions, Value, eval_global};
+use fermata_ir::expr::Module;
+use fermata_ir::front::onnx::output_names;
+use fermata_ir::tensor::Tensor;
+use fermata_ir::types::TensorType;
+use fermata_runtime::exec::{Session, SessionOptions};
+
+use crate::args::{Device, ModelArgs, PipelineArgs, RunArgs, ToleranceArgs};
+use crate::compile::{Compiled, compile, load_compiled, target};
+use crate::inputs::{Given, Wanted, collect, read_npz};
+use crate::model::{self, Bindings};
+use crate::{Driver, Failure, Streams, output};
+
+/// Named results.
+pub type Results = Vec<(String, Tensor)>;
+
+/// `fermata run`.
+pub(crate) fn command(driver: &Driver, args: &RunArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
+    let given = Given::new(&args.inputs)?;
+    let results = match args.device {
+        Device::Interp => {
+            let bindings = bindings(driver, &args.model, &given, streams)?;
+            let module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
+            let wanted = parameters(&module, &args.entry)?;
+            let inputs = collect(&args.inputs, &given, &wanted, streams)?;
+            interpret(&module, &args.entry, inputs)?
+        }
+        Device::Cpu => {
+            if args.entry != "main" {
+                return Err(Failure::usage("compiled programs run `@main`; --entry needs --device interp"));
+            }
+            let bindings = bindings(driver, &args.model, &given, streams)?;
+            let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;
+            let wanted = ports(&compiled);
+            let inputs = collect(&args.inputs, &given, &wanted, streams)?;
+            execute(compiled, &args.pipeline, usize::from(args.threads), &inputs)?
+        }
+    };
+    if args.output.as_os_str() == "-" {
+        for (name, tensor) in &results {
+            let text = match args.print_top {
+                Some(count) => output::top_text(name, tensor, count),
+                None => output::result_text(name, tensor),
+            };
+            writeln!(streams.stdout, "{text}")?;
+        }
+    } else {
+        let bytes = output::npz(results.iter().map(|(n, t)| (&**n, t)))?;
+        output::write(&args.output, &bytes, streams)?;
+    }
+    match &args.expect {
+        Some(path) => expected(&results, &read_npz(path)?.into_iter().collect(), &args.tolerance, streams),
+        None => Ok(0),
+    }
+}
+
+/// The bindings of the flags, and of an ONNX model or a text with open dimensions the shapes of
+/// the inputs that are given, so that the program is specialised to them.
+pub fn bindings(
+    driver: &Driver,
+    args: &ModelArgs,
+    given: &Given,
+    streams: &mut Streams<'_>,
+) -> Result<Bindings, Failure> {
+    let mut bindings = Bindings::new(args)?;
+    if args.model.as_os_str() == "-" {
+        return Ok(bindings);
+    }
+    let model::Model::Module(module) = model::load(driver, args, &bindings, streams)? else {
+        return Ok(bindings);
+    };
+    let names: Vec<String> =
+        parameters(&module, "main").unwrap_or_default().into_iter().map(|w| w.name).collect();
+    let open = |name: &str| {
+        let wanted = parameters(&module, "main").unwrap_or_default();
+        wanted.iter().any(|w| w.name == name && w.ty.static_shape().is_none())
+    };
+    for (name, shape) in given.shapes(&names) {
+        if open(&name) && !bindings.shapes.iter().any(|(n, _)| *n == name) {
+            bindings.shapes.push((name, shape));
+        }
+    }
+    for name in model::shape_inputs(args)? {
+        let place = names.iter().position(|n| *n == name).unwrap_or(usize::MAX);
+        if let Some(value) = given.get(place, &name) {
+            bindings.values.push((name, value.clone()));
+        }
+    }
+    Ok(bindings)
+}
+
+/// The parameters of a global function.
+///
+/// # Errors
+/// If there is no such function, or a parameter is no tensor.
+pub fn parameters(module: &Module, entry: &str) -> Result<Vec<Wanted>, Failure> {
+    let func = module
+        .global(entry)
+        .and_then(|g| module.globals[g].func.as_ref())
+        .ok_or_else(|| Failure::usage(format!("the program has no function `@{entry}`")))?;
+    let wanted = func.params.iter().map(|&p| {
+        let var = &module.vars[p];
+        let ty = var.ty.as_tensor().cloned().ok_or_else(|| {
+            Failure::usage(format!("the parameter `%{}` of `@{entry}` is no tensor", var.name))
+        })?;
+        Ok(Wanted { name: var.name.to_string(), ty })
+    });
+    wanted.collect()
+}
+
+/// The parameters of a compiled program.
+pub fn ports(compiled: &Compiled) -> Vec<Wanted> {
+    let Some(entry) = compiled.program.entry else { return Vec::new() };
+    let plan = &compiled.program.funcs[entry];
+    let ports = plan.inputs.iter().map(|port| {
+        let buffer = &plan.buffers[port.buffer];
+        Wanted { name: port.name.to_string(), ty: TensorType::of(&buffer.shape, buffer.dtype) }
+    });
+    ports.collect()
+}
+
+/// Runs a function on the evaluator.
+///
+/// # Errors
+/// If an input does not fit or an operator fails.
+pub fn interpret(module: &Module, entry: &str, inputs: Vec<Tensor>) -> Result<Results, Failure> {
+    let args = inputs.into_iter().map(Value::from).collect();
+    let value = eval_global(module, entry, args, &EvalOptions::default())
+        .map_err(|d| Failure::refused(d, &module.sources))?;
+    let names = module.global(entry).and_then(|g| module.globals[g].func.as_ref()).map(output_names);
+    let names = names.unwrap_or_default();
+    let mut flat = Vec::new();
+    flatten(&value, &mut flat)?;
+    let named = flat
+        .into_iter()
+        .enumerate()
+        .map(|(i, tensor)| (names.get(i).cloned().unwrap_or_else(|| format!("output{i}")), tensor));
+    Ok(named.collect())
+}
+
+/// The tensors of a value, tuples flattened.
+fn flatten(value: &Value, flat: &mut Vec<Tensor>) -> Result<(), Failure> {
+    let mut stack = vec![value];
+    while let Some(value) = stack.pop() {
+        match (value.as_tensor(), value.as_tuple()) {
+            (Some(tensor), _) => flat.push(tensor.clone()),
+            (None, Some(fields)) => stack.extend(fields.iter().rev()),
+            (None, None) => return Err(Failure::usage("the result is no tensor and no tuple of tensors")),
+        }
+    }
+    Ok(())
+}
+
+/// A session of a compiled program.
+///
+/// # Errors
+/// If the plan is broken.
+pub fn session(compiled: Compiled, args: &PipelineArgs, threads: usize) -> Result<Session, Failure> {
+    let options = SessionOptions { threads, features: target(args)?.features, ..SessionOptions::default() };
+    Ok(Session::with_options(compiled.program, compiled.kernels, &options)?)
+}
+
+/// Runs a compiled program once.
+///
+/// # Errors
+/// If an input does not fit.
+pub fn execute(
+    compiled: Compiled,
+    args: &PipelineArgs,
+    threads: usize,
+    inputs: &[Tensor],
+) -> Result<Results, Failure> {
+    let mut session = session(compiled, args, threads)?;
+    let tensors = session.run(inputs)?;
+    let names = session.entry().outputs.iter().map(|port| port.name.to_string());
+    Ok(names.zip(tensors).collect())
+}
+
+/// Compiles a module and runs it once.
+///
+/// # Errors
+/// If it cannot be compiled or an input does not fit.
+pub fn compile_and_execute(
+    driver: &Driver,
+    module: Module,
+    args: &PipelineArgs,
+    threads: usize,
+    inputs: &[Tensor],
+    streams: &mut Streams<'_>,
+) -> Result<Results, Failure> {
+    let compiled = compile(driver, module, args, streams)?;
+    execute(compiled, args, threads, inputs)
+}
+
+/// The tolerance of the flags, or the default of the dtype.
+pub fn tolerance(args: &ToleranceArgs, tensor: &Tensor) -> Option<Tolerance> {
+    if args.atol.is_none() && args.rtol.is_none() {
+        return None;
+    }
+    let default = Tolerance::of(tensor.dtype());
+    Some(Tolerance { atol: args.atol.unwrap_or(default.atol), rtol: args.rtol.unwrap_or(default.rtol) })
+}
+
+/// Compares results with expected ones and prints a line each; 1 if any differs.
+pub fn expected(
+    results: &Results,
+    expected: &Results,
+    args: &ToleranceArgs,
+    streams: &mut Streams<'_>,
+) -> Result<i32, Failure> {
+    let mut code = 0;
+    for (place, (name, want)) in expected.iter().enumerate() {
+        let by_name = results.iter().find(|(n, _)| n == name);
+        let Some((_, found)) =
+            by_name.or_else(|| results.get(place).filter(|_| results.len() == expected.len()))
+        else {
+            writeln!(streams.stderr, "{name}: there is no such result")?;
+            code = 1;
+            continue;
+        };
+        let outcome = match tolerance(args, want) {
+            Some(tolerance) => compare_with(found, want, tolerance),
+            None => compare(found, want),
+        };
+        writeln!(streams.stderr, "{name}: {outcome}")?;
+        code = if outcome.matches() { code } else { 1 };
+    }
+    Ok(code)
+}

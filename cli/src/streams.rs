@@ -1,0 +1,118 @@
+//! Where a command reads and writes, and how it fails.
+
+use std::io::{IsTerminal, Read, Write};
+
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics, SourceMap};
+
+/// The streams of one run of the program.
+pub struct Streams<'a> {
+    /// Read for `-`.
+    pub stdin: &'a mut dyn Read,
+    /// Results.
+    pub stdout: &'a mut dyn Write,
+    /// Everything else.
+    pub stderr: &'a mut dyn Write,
+    /// Whether diagnostics are coloured.
+    pub color: bool,
+}
+
+/// Why a command did not do its work.
+#[derive(Debug)]
+pub struct Failure {
+    /// The exit code: 1 or 2.
+    pub code: i32,
+    /// What to say.
+    pub diagnostics: Diagnostics,
+    /// What the diagnostics' places point into.
+    pub sources: SourceMap,
+}
+
+impl Failure {
+    /// A wrong call: exit code 2.
+    pub fn usage(message: impl Into<String>) -> Failure {
+        Failure::from_usage(Diagnostic::error(Code::USAGE, message))
+    }
+
+    /// A wrong call, with a diagnostic of its own.
+    pub fn from_usage(diagnostic: Diagnostic) -> Failure {
+        Failure { code: 2, diagnostics: diagnostic.into(), sources: SourceMap::new() }
+    }
+
+    /// Wrong contents: exit code 1.
+    pub fn refused(diagnostics: impl Into<Diagnostics>, sources: &SourceMap) -> Failure {
+        Failure { code: 1, diagnostics: diagnostics.into(), sources: sources.clone() }
+    }
+}
+
+impl From<Diagnostic> for Failure {
+    fn from(diagnostic: Diagnostic) -> Failure {
+        Failure::refused(diagnostic, &SourceMap::new())
+    }
+}
+
+impl From<Diagnostics> for Failure {
+    fn from(diagnostics: Diagnostics) -> Failure {
+        Failure::refused(diagnostics, &SourceMap::new())
+    }
+}
+
+/// A closed pipe ends the program quietly; any other failed write is a wrong call.
+impl From<std::io::Error> for Failure {
+    fn from(error: std::io::Error) -> Failure {
+        Failure::usage(format!("cannot write the result: {error}"))
+    }
+}
+
+impl Streams<'_> {
+    /// Prints the diagnostics; gives the exit code.
+    pub fn report(&mut self, failure: &Failure) -> i32 {
+        let text = failure.diagnostics.render(&failure.sources, self.color);
+        // Where standard error is closed there is nobody to tell.
+        let _ = writeln!(self.stderr, "{}", text.trim_end());
+        failure.code
+    }
+
+    /// Prints warnings.
+    pub fn warn(&mut self, diagnostics: &[Diagnostic], sources: &SourceMap) {
+        for diagnostic in diagnostics {
+            let _ = writeln!(self.stderr, "{}", diagnostic.render(sources, self.color).trim_end());
+        }
+    }
+
+    /// What clap has to say: help and versions are results, the rest is a wrong call.
+    pub(crate) fn clap_error(&mut self, error: &clap::Error) -> i32 {
+        let rendered = error.render();
+        let text = if self.color { rendered.ansi().to_string() } else { rendered.to_string() };
+        let (stream, code) = match error.use_stderr() {
+            true => (&mut self.stderr, 2),
+            false => (&mut self.stdout, 0),
+        };
+        let _ = stream.write_all(text.as_bytes());
+        code
+    }
+
+    pub(crate) fn clap_color(&self) -> clap::ColorChoice {
+        if self.color { clap::ColorChoice::Always } else { clap::ColorChoice::Never }
+    }
+}
+
+/// Calls `f` with this process's streams.
+pub(crate) fn with_process_streams(f: impl FnOnce(&mut Streams<'_>) -> i32) -> i32 {
+    let color = match (std::env::var_os("NO_COLOR"), std::env::var_os("CLICOLOR_FORCE")) {
+        (Some(no), _) if !no.is_empty() => false,
+        (_, Some(force)) if force != "0" => true,
+        _ => std::io::stderr().is_terminal(),
+    };
+    let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
+    let mut streams = Streams {
+        stdin: &mut std::io::stdin().lock(),
+        stdout: &mut stdout,
+        stderr: &mut std::io::stderr().lock(),
+        color,
+    };
+    let code = f(&mut streams);
+    match stdout.flush() {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => 2,
+        _ => code,
+    }
+}
