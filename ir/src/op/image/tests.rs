@@ -121,7 +121,7 @@ fn antialias() {
 fn planes_layouts_and_volumes() {
     let x = tensor(&[1, 1, 2, 2], &[1f32, 2.0, 3.0, 4.0]);
     let given = [("size", ints(&[3, 3])), ("coordinate_transformation_mode", text("align_corners"))];
-    let y = run(&RESIZE2D, &[x.clone()], &attrs(&RESIZE2D, &given)).unwrap();
+    let y = run(&RESIZE2D, std::slice::from_ref(&x), &attrs(&RESIZE2D, &given)).unwrap();
     close(&data(&y), &[1.0, 1.5, 2.0, 2.0, 2.5, 3.0, 3.0, 3.5, 4.0]);
     let last = tensor(&[1, 2, 2, 1], &[1f32, 2.0, 3.0, 4.0]);
     let given = [&given[..], &[("layout", text("NHWC"))]].concat();
@@ -134,7 +134,7 @@ fn planes_layouts_and_volumes() {
     let up = |method: &str| {
         [("scale_h", AttrValue::Float(2.0)), ("scale_w", AttrValue::Float(1.0)), ("method", text(method))]
     };
-    let y = run(&UPSAMPLING, &[x.clone()], &attrs(&UPSAMPLING, &up("nearest_neighbor"))).unwrap();
+    let y = run(&UPSAMPLING, std::slice::from_ref(&x), &attrs(&UPSAMPLING, &up("nearest_neighbor"))).unwrap();
     assert_eq!(data::<f32>(&y), [1.0, 2.0, 1.0, 2.0, 3.0, 4.0, 3.0, 4.0]);
     let y = run(&UPSAMPLING, &[x], &attrs(&UPSAMPLING, &up("bilinear"))).unwrap();
     assert_eq!(data::<f32>(&y), [1.0, 2.0, 2.0, 3.0, 3.0, 4.0, 3.0, 4.0]);
@@ -144,7 +144,7 @@ fn planes_layouts_and_volumes() {
 fn grids() {
     let maps = tensor(&[1, 2, 3], &[1f32, 0.0, 0.0, 0.0, 1.0, 0.5]);
     let given = [("target_shape", ints(&[2, 3]))];
-    let y = run(&AFFINE_GRID, &[maps.clone()], &attrs(&AFFINE_GRID, &given)).unwrap();
+    let y = run(&AFFINE_GRID, std::slice::from_ref(&maps), &attrs(&AFFINE_GRID, &given)).unwrap();
     assert_eq!(data::<f32>(&y), [-1.0, 0.0, 1.0, -1.0, 0.0, 1.0, -0.5, -0.5, -0.5, 1.5, 1.5, 1.5]);
     let given = [given[0].clone(), ("align_corners", AttrValue::Bool(false))];
     let y = run(&AFFINE_GRID, &[maps], &attrs(&AFFINE_GRID, &given)).unwrap();

@@ -12,7 +12,7 @@ use crate::scalar::Scalar;
 use crate::te::{self, Graph};
 use crate::tensor::Tensor;
 use crate::tir::Expr;
-use crate::types::{DType, Dim, TensorType, Type};
+use crate::types::{DType, Dim, TensorType};
 
 op_attrs! {
     /// Attributes of [`DEPTH_TO_SPACE`] and [`SPACE_TO_DEPTH`].

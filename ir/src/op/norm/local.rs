@@ -10,7 +10,7 @@ use crate::op_attrs;
 use crate::scalar::{BinaryOp, UnaryOp};
 use crate::te::{self, Graph};
 use crate::tir::Expr;
-use crate::types::{TensorType, Type};
+use crate::types::TensorType;
 
 op_attrs! {
     /// Attributes of [`LRN`].

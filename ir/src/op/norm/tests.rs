@@ -49,7 +49,7 @@ fn channels_last() {
     let last = tensor(&[2, 3, 4], &data::<f32>(&x()));
     let args = [last, gamma(), beta()];
     let axis = ("axis", AttrValue::Int(-1));
-    run(&INSTANCE_NORM, &args, &attrs(&INSTANCE_NORM, &[axis.clone()])).unwrap();
+    run(&INSTANCE_NORM, &args, &attrs(&INSTANCE_NORM, std::slice::from_ref(&axis))).unwrap();
     run(&LAYER_NORM, &args, &attrs(&LAYER_NORM, &[])).unwrap();
     let groups = ("num_groups", AttrValue::Int(2));
     run(&GROUP_NORM, &args, &attrs(&GROUP_NORM, &[axis, groups])).unwrap();

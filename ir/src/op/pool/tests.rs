@@ -116,12 +116,12 @@ fn dtypes_and_edges() {
     let x = tensor(&[1, 1, 1], &[3i16]);
     let wide = [("pool_size", ints(&[1])), ("padding", ints(&[1]))];
     assert_eq!(
-        data::<i16>(&run(&MAX_POOL1D, &[x.clone()], &attrs(&MAX_POOL1D, &wide)).unwrap()),
+        data::<i16>(&run(&MAX_POOL1D, std::slice::from_ref(&x), &attrs(&MAX_POOL1D, &wide)).unwrap()),
         [i16::MIN, 3, i16::MIN]
     );
     assert_eq!(data::<i16>(&run(&AVG_POOL1D, &[x], &attrs(&AVG_POOL1D, &wide)).unwrap()), [0, 3, 0]);
     let nothing = Type::tensor(&[1, 1, 0], DType::F32);
-    assert!(infer(&MAX_POOL1D, &[nothing.clone()], &attrs(&MAX_POOL1D, &two)).is_err());
+    assert!(infer(&MAX_POOL1D, std::slice::from_ref(&nothing), &attrs(&MAX_POOL1D, &two)).is_err());
     assert!(
         infer(&ADAPTIVE_AVG_POOL1D, &[nothing], &attrs(&ADAPTIVE_AVG_POOL1D, &[("output_size", ints(&[1]))]))
             .is_err()
@@ -138,7 +138,7 @@ fn indices_of_maxima() {
         let fields = y.as_tuple().unwrap();
         (data::<f32>(&fields[0]), data::<i64>(&fields[1]))
     };
-    assert_eq!(indices(&[window.clone()]), (vec![9.0, 9.0, 7.0, 6.0], vec![1, 1, 6, 8]));
+    assert_eq!(indices(std::slice::from_ref(&window)), (vec![9.0, 9.0, 7.0, 6.0], vec![1, 1, 6, 8]));
     let by_columns = ("column_major", AttrValue::Bool(true));
     assert_eq!(indices(&[window.clone(), by_columns]).1, [3, 3, 2, 8]);
     let (values, at) = indices(&[window, ("padding", ints(&[1])), ("strides", ints(&[3]))]);
@@ -148,7 +148,8 @@ fn indices_of_maxima() {
 #[test]
 fn symbolic_dimensions() {
     let x: Type = TensorType::new(vec![Dim::Sym("n".into()), 3.into(), Dim::Any], DType::F32).into();
-    let y = infer(&MAX_POOL1D, &[x.clone()], &attrs(&MAX_POOL1D, &[("pool_size", ints(&[2]))])).unwrap();
+    let y = infer(&MAX_POOL1D, std::slice::from_ref(&x), &attrs(&MAX_POOL1D, &[("pool_size", ints(&[2]))]))
+        .unwrap();
     assert_eq!(y.as_tensor().unwrap().shape, [Dim::Sym("n".into()), 3.into(), Dim::Any]);
     let y = infer(&ADAPTIVE_AVG_POOL1D, &[x], &attrs(&ADAPTIVE_AVG_POOL1D, &[("output_size", ints(&[2]))]))
         .unwrap();

@@ -66,7 +66,7 @@ fn depth_and_space() {
     let b = ("block_size", AttrValue::Int(2));
     let x = i32s(&[1, 8, 1, 2]);
     let expected = [0, 4, 1, 5, 8, 12, 9, 13, 2, 6, 3, 7, 10, 14, 11, 15];
-    assert_eq!(padded(&DEPTH_TO_SPACE, std::slice::from_ref(&x), &[b.clone()]), expected);
+    assert_eq!(padded(&DEPTH_TO_SPACE, std::slice::from_ref(&x), std::slice::from_ref(&b)), expected);
     let expected = [0, 2, 1, 3, 4, 6, 5, 7, 8, 10, 9, 11, 12, 14, 13, 15];
     let crd = ("mode", text("CRD"));
     assert_eq!(padded(&DEPTH_TO_SPACE, std::slice::from_ref(&x), &[b.clone(), crd.clone()]), expected);
@@ -78,7 +78,7 @@ fn depth_and_space() {
         let back = run(&SPACE_TO_DEPTH, &[y], &attrs(&SPACE_TO_DEPTH, &given)).unwrap();
         assert!(back.as_tensor().unwrap().bitwise_eq(x.as_tensor().unwrap()));
     }
-    let y = padded(&SPACE_TO_DEPTH, &[i32s(&[1, 1, 2, 4])], &[b.clone()]);
+    let y = padded(&SPACE_TO_DEPTH, &[i32s(&[1, 1, 2, 4])], std::slice::from_ref(&b));
     assert_eq!(y, [0, 2, 1, 3, 4, 6, 5, 7]);
     assert!(
         infer(&SPACE_TO_DEPTH, &[Type::tensor(&[1, 1, 3, 4], DType::F32)], &attrs(&SPACE_TO_DEPTH, &[b]))
