@@ -7,9 +7,12 @@ use super::table::{Lower, OpDef, OpError};
 use super::{AttrValue, Attrs};
 use crate::eval::Value;
 use crate::scalar::{self, Scalar};
+use crate::te::primfunc::create_prim_func;
 use crate::te::{self, Combiner, Compute, StageKind};
 use crate::tensor::{Element, Tensor};
-use crate::tir::{BufferId, Expr, ExprKind, Stmt, VarId};
+use crate::tir::print::print;
+use crate::tir::verify::verify;
+use crate::tir::{self, BufferId, Expr, ExprKind, Stmt, VarId};
 use crate::types::{TensorType, Type};
 
 /// A tensor from its elements.
@@ -97,6 +100,7 @@ fn check_lowered(op: &OpDef, lower: super::TeFn, args: &[Value], attrs: &Attrs, 
         machine.stage(&graph, stage);
     }
     let expected = flat_values(value);
+    check_prim_func(op, &graph, &inputs, &outputs, args, &expected);
     assert_eq!(outputs.len(), expected.len(), "{}: number of results", op.name);
     for (output, expected) in outputs.iter().zip(&expected) {
         assert_eq!((&output.shape[..], output.dtype), (expected.shape(), expected.dtype()), "{}", op.name);
@@ -106,6 +110,34 @@ fn check_lowered(op: &OpDef, lower: super::TeFn, args: &[Value], attrs: &Attrs, 
                 "{}: element {i} is {a:?} by its Tensor Expression, {b:?} by evaluation",
                 op.name
             );
+        }
+    }
+}
+
+/// TIR made of the stages must follow its rules and give the same.
+fn check_prim_func(
+    op: &OpDef,
+    graph: &te::Graph,
+    inputs: &[te::Tensor],
+    outputs: &[te::Tensor],
+    args: &[Value],
+    expected: &[Tensor],
+) {
+    let ids = |tensors: &[te::Tensor]| tensors.iter().map(|t| t.id).collect::<Vec<_>>();
+    if outputs.iter().any(|t| inputs.contains(t)) {
+        // An operator that gives an argument back is no kernel.
+        return;
+    }
+    let func = create_prim_func(graph, "main", &ids(inputs), &ids(outputs));
+    if let Err(found) = verify(&func) {
+        panic!("{}: {:#?}\n{}", op.name, found.0, print(&func));
+    }
+    let mut memory: Vec<Tensor> = args.iter().flat_map(flat_values).collect();
+    memory.extend(outputs.iter().map(|t| Tensor::zeros(t.dtype, &t.shape).expect("small")));
+    tir::eval::run(&func, &mut memory).expect("the function runs");
+    for (found, expected) in memory[inputs.len()..].iter().zip(expected) {
+        for (i, (a, b)) in elements(found).into_iter().zip(elements(expected)).enumerate() {
+            assert!(close(a, b), "{}: element {i} is {a:?} by TIR, {b:?} by evaluation", op.name);
         }
     }
 }

@@ -11,8 +11,8 @@ use crate::types::DType;
 struct Vars {
     /// Counts doublings of the width of sorted runs.
     pass: VarId,
-    /// The place that is filled.
-    k: VarId,
+    /// The place that is filled at first, in a merge, and in copying back.
+    places: [VarId; 3],
     /// Where the pair of runs starts that the place belongs to.
     start: VarId,
     /// The next place of the first run, and the element there.
@@ -26,7 +26,7 @@ impl Vars {
         let mut var = |name| graph.var(name, DType::I64);
         Vars {
             pass: var("pass"),
-            k: var("k"),
+            places: [var("k"), var("k"), var("k")],
             start: var("start"),
             first: (var("a"), var("x")),
             second: (var("b"), var("y")),
@@ -51,20 +51,21 @@ pub(super) fn argsort_stage(
     heads_shape.push(2);
     let heads = graph.tensor("heads", &heads_shape, DType::I64);
     let vars = Vars::new(graph);
-    let k = var_expr(vars.k);
+    let [fill, merge, back] = vars.places;
+    let (k, m) = (var_expr(fill), var_expr(back));
 
-    let step = merge_step(&lines, [data, &places, &merged, &heads], &vars, len, ascending);
-    let copy = store(places.id, lines.at(k.clone()), merged.at(&lines.at(k.clone())));
-    let passes = usize::BITS - len.saturating_sub(1).leading_zeros();
-    let line = Stmt::Seq(vec![
-        serial(vars.k, len, vec![store(places.id, lines.at(k.clone()), k)]),
-        serial(vars.pass, passes as usize, vec![serial(vars.k, len, step), serial(vars.k, len, vec![copy])]),
-    ]);
-    let kind = StageKind::Extern {
-        inputs: vec![data.id],
-        allocs: vec![merged.id, heads.id],
-        body: lines.around(line),
+    let body = if data.shape.contains(&0) {
+        Stmt::nop()
+    } else {
+        let step = merge_step(&lines, [data, &places, &merged, &heads], &vars, len, ascending);
+        let copy = store(places.id, lines.at(m.clone()), merged.at(&lines.at(m)));
+        let passes = (usize::BITS - (len - 1).leading_zeros()) as usize;
+        lines.around(Stmt::Seq(vec![
+            serial(fill, len, vec![store(places.id, lines.at(k.clone()), k)]),
+            serial(vars.pass, passes, vec![serial(merge, len, step), serial(back, len, vec![copy])]),
+        ]))
     };
+    let kind = StageKind::Extern { inputs: vec![data.id], allocs: vec![merged.id, heads.id], body };
     graph.push("argsort", "sort", &[places.id], kind);
     places
 }
@@ -79,7 +80,7 @@ fn merge_step(
 ) -> Vec<Stmt> {
     let width = Expr::int(1).binary(BinaryOp::Shl, var_expr(vars.pass));
     let pair = width.clone() * 2i64;
-    let (k, start) = (var_expr(vars.k), var_expr(vars.start));
+    let (k, start) = (var_expr(vars.places[1]), var_expr(vars.start));
     let middle = (start.clone() + width).min(len);
     let end = (start.clone() + pair.clone()).min(len);
     let head = |run: i64| [lines.others(), vec![Expr::int(run)]].concat();

@@ -118,7 +118,8 @@ fn lower(
     let scan = graph.tensor(name, &shape, wide);
     let k = graph.var("k", DType::I64);
     let here = var_expr(k);
-    let previous = here.clone() - 1i64;
+    // Not used at the first place, where it would lie before the line.
+    let previous = (here.clone() - 1i64).max(0i64);
     let element = |place: &Expr| {
         let at = match attrs.axis {
             Some(_) => lines.at(place.clone()),

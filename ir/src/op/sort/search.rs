@@ -12,7 +12,7 @@ use crate::op::util::{
 };
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
-use crate::scalar::{BinaryOp, UnaryOp};
+use crate::scalar::{BinaryOp, Scalar, UnaryOp};
 use crate::te::{self, StageKind};
 use crate::tir::{Expr, LoopKind, Stmt};
 use crate::types::{DType, Dim, TensorType, Type};
@@ -91,6 +91,10 @@ fn lower(
     let (sequence, values) = (&args[0], &args[1]);
     let right = attrs.read::<SearchsortedAttrs>().right;
     let len = *sequence.shape.last().expect("sequences have a dimension");
+    if len == 0 {
+        let nowhere = Expr::constant(Scalar::from_i64(out[0].dtype, 0));
+        return Ok(vec![graph.compute("searchsorted", "elemwise", &out[0], |_| nowhere)]);
+    }
     let places = graph.tensor("places", &values.shape, DType::I64);
     let axes = graph.spatial_axes(&values.shape);
     let at: Vec<Expr> = axes.iter().map(te::Axis::expr).collect();

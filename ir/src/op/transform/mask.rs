@@ -433,10 +433,11 @@ fn lower_invert_permutation(
 ) -> Result<Vec<te::Tensor>, OpError> {
     let (data, dtype) = (&args[0], out[0].dtype);
     let result = g.tensor("invert_permutation", &data.shape, dtype);
-    let (i, at) = (g.axis("i", data.shape[0]), g.axis("at", data.shape[0]));
-    let each = |body: Stmt| Stmt::For {
-        var: i.var,
-        extent: i.extent.into(),
+    let (clear, i, at) =
+        (g.axis("i", data.shape[0]), g.axis("i", data.shape[0]), g.axis("at", data.shape[0]));
+    let each = |axis: &te::Axis, body: Stmt| Stmt::For {
+        var: axis.var,
+        extent: axis.extent.into(),
         kind: LoopKind::Serial,
         body: Box::new(body),
     };
@@ -446,7 +447,7 @@ fn lower_invert_permutation(
         Stmt::Let { var: at.var, value: index_expr(data.at(&[i.expr()])) },
         Stmt::If { cond: inside, then: Box::new(store(at.expr(), i.expr().cast(dtype))), els: None },
     ]);
-    let body = Stmt::Seq(vec![each(store(i.expr(), zero(dtype))), each(write)]);
+    let body = Stmt::Seq(vec![each(&clear, store(clear.expr(), zero(dtype))), each(&i, write)]);
     let kind = StageKind::Extern { inputs: vec![data.id], allocs: Vec::new(), body };
     g.push("invert_permutation", "invert_permutation", &[result.id], kind);
     Ok(vec![result])
