@@ -14,6 +14,7 @@ use crate::op::util::{
 };
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
+use crate::scalar::Scalar;
 use crate::te;
 use crate::tensor::Tensor;
 use crate::tir::Expr;
@@ -231,6 +232,9 @@ fn lower_gather(
     out: &TensorType,
 ) -> te::Tensor {
     graph.compute(name, "injective", out, |i: &[Expr]| {
+        if data.shape.contains(&0) {
+            return Expr::constant(Scalar::from_bits(out.dtype, 0));
+        }
         let mut place = i.to_vec();
         place[axis] = within(order.at(i), data.shape[axis]);
         data.at(&place)

@@ -13,7 +13,7 @@ use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_b
 use crate::op_attrs;
 use crate::scalar::{BinaryOp, Scalar, binary_fn};
 use crate::te::{self, StageKind};
-use crate::tir::Expr;
+use crate::tir::{Expr, Stmt};
 use crate::types::{DType, Dim, TensorType, Type};
 
 op_attrs! {
@@ -133,7 +133,11 @@ fn lower(
         true => at_first.select(Expr::constant(start(op, wide)), so_far.binary(op, element(&previous))),
         false => at_first.select(element(&here), so_far.binary(op, element(&here))),
     };
-    let body = lines.around(serial(k, shape[axis], vec![store(scan.id, lines.at(here), value)]));
+    let body = if shape.contains(&0) {
+        Stmt::nop()
+    } else {
+        lines.around(serial(k, shape[axis], vec![store(scan.id, lines.at(here), value)]))
+    };
     graph.push(
         name,
         "scan",

@@ -91,7 +91,7 @@ fn lower(
     let (sequence, values) = (&args[0], &args[1]);
     let right = attrs.read::<SearchsortedAttrs>().right;
     let len = *sequence.shape.last().expect("sequences have a dimension");
-    if len == 0 {
+    if len == 0 || values.shape.contains(&0) {
         let nowhere = Expr::constant(Scalar::from_i64(out[0].dtype, 0));
         return Ok(vec![graph.compute("searchsorted", "elemwise", &out[0], |_| nowhere)]);
     }
