@@ -405,6 +405,24 @@ fn conditions_by_data_and_loops_of_computed_length() {
 }
 
 #[test]
+fn vectors_of_computed_length() {
+    for n in [1usize, 3, 4, 21, 32] {
+        let mut b = Build::new("ragged");
+        let x = b.param("x", &[n], DType::F32);
+        let y = b.param("y", &[n], DType::F32);
+        b.0.outputs = 1;
+        let (t, i) = (b.var("t", DType::I64), b.var("i", DType::I64));
+        let at = int(t) * 9 + int(i);
+        let body = store(y, at.clone(), b.load(x, &[at]).unary(UnaryOp::Tanh));
+        let length = Expr::int(9).min(Expr::int(n as i64) - int(t) * 9);
+        let inner = Stmt::For { var: i, extent: length, kind: LoopKind::Vectorized, body: Box::new(body) };
+        // Some tiles more than are needed: the length of the last ones is not positive.
+        b.0.body = for_(t, n.div_ceil(9) as i64 + 2, LoopKind::Tiles, inner);
+        check(&b.0);
+    }
+}
+
+#[test]
 fn a_store_between_two_equal_loads_is_seen() {
     let mut b = Build::new("order");
     let x = b.param("x", &[8], DType::F32);

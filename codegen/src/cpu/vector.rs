@@ -39,21 +39,23 @@ impl<'f> Lower<'f, '_> {
         if self.analysis.lanes > 1 || !self.caps.rounding {
             return None;
         }
-        let n = extent.as_int()?;
         let lanes = lanes_for(self.func, body)?;
-        let full = n - n % lanes as i64;
-        if full <= 0 {
+        let known = extent.as_int();
+        if known.is_some_and(|n| n < lanes as i64) {
             return None;
         }
         self.begin_lanes(lanes);
         self.analysis.bind(var, vector_meaning(lanes));
-        let fits = self.fits(body);
-        if !fits {
+        if !self.fits(body) {
             self.end_lanes();
             return None;
         }
-        let (start, end) = (self.b.ins().iconst(I64, 0), self.b.ins().iconst(I64, full));
-        let vectors = self.counted(start, end, lanes as i64, true, |lower, base| {
+        // A length that is computed may be negative; then there are no iterations.
+        let length = self.scalar(extent);
+        let length = if known.is_some() { length } else { self.clamp(length, 0, i64::MAX) };
+        let full = self.b.ins().band_imm_s(length, -(lanes as i64));
+        let start = self.b.ins().iconst(I64, 0);
+        let vectors = self.counted(start, full, lanes as i64, known.is_some(), |lower, base| {
             lower.analysis.bind(var, vector_meaning(lanes));
             lower.variables[var] = Bound { scalar: Some(base), vector: None };
             lower.vector_loop = Some(VectorLoop { var, base });
@@ -61,11 +63,10 @@ impl<'f> Lower<'f, '_> {
         });
         self.vector_loop = None;
         self.end_lanes();
-        if vectors.is_err() || full == n {
+        if vectors.is_err() || known.is_some_and(|n| n % lanes as i64 == 0) {
             return Some(vectors);
         }
-        let last = self.b.ins().iconst(I64, n);
-        Some(self.counted(end, last, 1, true, |lower, i| {
+        Some(self.counted(full, length, 1, known.is_some(), |lower, i| {
             lower.bind_loop(var, i, 1, Lane::UNIFORM);
             lower.stmt(body)
         }))
