@@ -57,6 +57,13 @@ impl Cx<'_, '_> {
     /// Numbers from a start by a step to a limit, all computed.
     pub(super) fn arange(&mut self, args: [ExprId; 3]) -> Step {
         let dtype = self.dtype(args[0])?;
+        let mut args = args;
+        for arg in &mut args {
+            // Some writers give vectors of one element.
+            if self.rank(*arg)? > 0 {
+                *arg = self.reshape(*arg, &[])?;
+            }
+        }
         let attrs = ArangeAttrs { start: 0.0, stop: None, step: 1.0, dtype };
         self.call(&DYN_ARANGE, &args, attrs.attrs())
     }

@@ -354,8 +354,9 @@ impl<'a> Importer<'a> {
         let first = self.module.exprs.len();
         let attrs = self.resolve_attrs(node);
         let mut cx = Cx::new(self, node, attrs, args, opset);
-        let mut results = (row.map)(&mut cx)?;
+        let mapped = (row.map)(&mut cx);
         let args = cx.into_args();
+        let mut results = mapped.map_err(|e| self.placed(e))?;
         self.fold_results(row, node, opset, &args, &mut results);
         let span = self.span();
         for i in first..self.module.exprs.len() {
@@ -369,6 +370,14 @@ impl<'a> Importer<'a> {
             return Err(Diagnostic::error(Code::IMPORT_UNSUPPORTED, message));
         }
         Ok(results)
+    }
+
+    /// An error of a mapping, here: what building refuses is located at its operands.
+    fn placed(&self, e: Diagnostic) -> Diagnostic {
+        match e.code {
+            Code::IMPORT_FORMAT | Code::IMPORT_UNSUPPORTED if e.span != Span::None => e,
+            _ => e.at(self.span()),
+        }
     }
 
     fn fold_results(

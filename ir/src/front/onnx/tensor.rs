@@ -57,9 +57,9 @@ pub(super) fn dtype_of(data_type: i32) -> Result<DType, String> {
 /// Sizes from the file's dimensions.
 pub(super) fn shape_of(dims: &[u64]) -> Result<Vec<usize>, String> {
     dims.iter()
-        .map(|&d| match i64::try_from(d as i64).ok().filter(|&n| n >= 0) {
-            Some(n) => usize::try_from(n).map_err(|_| format!("dimension {n} is too large")),
-            None => Err(format!("dimension {} is negative", d as i64)),
+        .map(|&d| match d as i64 {
+            n if n < 0 => Err(format!("dimension {n} is negative")),
+            n => usize::try_from(n).map_err(|_| format!("dimension {n} is too large")),
         })
         .collect()
 }

@@ -54,7 +54,7 @@ impl Cx<'_, '_> {
     }
 
     /// Indices counted from the front; those that count from the end need the dimension's size.
-    fn from_front(&mut self, indices: ExprId, x: ExprId, axis: usize) -> Step {
+    fn counted_from_front(&mut self, indices: ExprId, x: ExprId, axis: usize) -> Step {
         if self.known(indices).is_some_and(|t| floats(&t).iter().all(|&i| i >= 0.0)) {
             return Ok(indices);
         }
@@ -126,7 +126,7 @@ fn gather(cx: &mut Cx<'_, '_>) -> Step {
 fn gather_elements(cx: &mut Cx<'_, '_>) -> Step {
     let (x, indices) = (cx.arg(0)?, cx.arg(1)?);
     let axis = cx.axis(cx.int("axis", 0)?, cx.rank(x)?)?;
-    let indices = cx.from_front(indices, x, axis)?;
+    let indices = cx.counted_from_front(indices, x, axis)?;
     cx.gather(x, indices, axis)
 }
 
@@ -154,7 +154,7 @@ fn combine(cx: &Cx<'_, '_>) -> Step<&'static str> {
 fn scatter_elements(cx: &mut Cx<'_, '_>) -> Step {
     let (x, indices, updates) = (cx.arg(0)?, cx.arg(1)?, cx.arg(2)?);
     let axis = cx.axis(cx.int("axis", 0)?, cx.rank(x)?)?;
-    let indices = cx.from_front(indices, x, axis)?;
+    let indices = cx.counted_from_front(indices, x, axis)?;
     let attrs = ScatterElementsAttrs { axis: axis as i64, reduction: combine(cx)?.into() };
     cx.call(&SCATTER_ELEMENTS, &[x, indices, updates], attrs.attrs())
 }

@@ -8,6 +8,7 @@ mod activation;
 mod attention;
 mod constant;
 mod control;
+mod image;
 mod index;
 mod linear;
 mod loss;
@@ -105,6 +106,7 @@ const FAMILIES: &[&[Row]] = &[
     attention::ROWS,
     constant::ROWS,
     control::ROWS,
+    image::ROWS,
     index::ROWS,
     linear::ROWS,
     loss::ROWS,
