@@ -1,3 +1,7 @@
-//! What the tests are made of: generated programs, and the means to shrink one that fails.
+//! What the tests are made of: case files and their checks, the rules of the repository,
+//! generated programs, and the means to shrink one that fails.
 
+pub mod case;
+pub mod filecheck;
 pub mod generate;
+pub mod rules;
