@@ -1,3 +1,5 @@
+//! Tests of artifacts: written and read back, and damaged.
+
 use super::*;
 use fermata_ir::tir::{Buffer, Expr, ExprKind, LoopKind, Scope, Stmt, VarInfo};
 use fermata_ir::types::DType;

@@ -1,3 +1,5 @@
+//! Tests of sessions: programs run from their plans.
+
 use super::*;
 use crate::device::simulated::Simulated;
 use fermata_codegen::cpu::compile;

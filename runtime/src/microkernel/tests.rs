@@ -1,3 +1,5 @@
+//! Tests of the micro-kernels against their reference functions.
+
 use super::*;
 use crate::detect;
 use crate::memory::AlignedBytes;
