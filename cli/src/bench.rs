@@ -10,7 +10,7 @@ use crate::args::{BenchArgs, Fill};
 use crate::compile::{load_compiled, target};
 use crate::inputs::{Given, collect};
 use crate::run::{bindings, ports, session};
-use crate::{Driver, Failure, Streams, json, output};
+use crate::{Driver, Failure, Streams, output};
 
 /// At most so many runs are kept; a longer measurement stops there.
 const MAX_RUNS: usize = 1_000_000;
@@ -201,9 +201,4 @@ fn against(path: &Path, args: &BenchArgs, report: &Value, streams: &mut Streams<
         .parse()
         .map_err(|_| Failure::usage(format!("`--fail-if-slower {allowed}` is not a percentage")))?;
     Ok(i32::from(change > allowed))
-}
-
-/// One JSON object, for other verbs.
-pub fn json_line(value: &Value, streams: &mut Streams<'_>) -> Result<i32, Failure> {
-    json::line(value, streams)
 }

@@ -3,9 +3,9 @@
 use std::io::Read;
 use std::path::Path;
 
-use fermata_ir::diag::{Code, Diagnostic, Diagnostics, SourceMap};
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::expr::Module;
-use fermata_ir::front::onnx::{ImportOptions, import_bytes, import_file};
+use fermata_ir::front::onnx::{ImportOptions, import_bytes, import_file, input_names, shape_inputs};
 use fermata_ir::front::{Kind, SNIFF_BYTES, sniff};
 use fermata_ir::infer::{bind_dims, bind_shapes, infer_module};
 use fermata_ir::tensor::Tensor;
@@ -201,19 +201,22 @@ pub fn module(model: Model) -> Result<Module, Failure> {
     }
 }
 
-/// The names of a model's inputs whose values decide shapes; none but ONNX models have any.
-///
-/// # Errors
-/// If the file cannot be read.
-pub fn shape_inputs(args: &ModelArgs) -> Result<Vec<String>, Failure> {
-    let bytes = read_all(&args.model, None)?;
-    match sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]) {
-        Some(Kind::Onnx) => Ok(fermata_ir::front::onnx::shape_inputs(&bytes)?),
-        _ => Ok(Vec::new()),
-    }
+/// The inputs of an ONNX model.
+pub struct OnnxInputs {
+    /// All of them, in order.
+    pub names: Vec<String>,
+    /// Those whose values decide shapes.
+    pub deciding: Vec<String>,
 }
 
-/// No sources: for diagnostics without places.
-pub fn no_sources() -> SourceMap {
-    SourceMap::new()
+/// The inputs of a model, if it is an ONNX model.
+///
+/// # Errors
+/// If the file cannot be read or is malformed.
+pub fn onnx_inputs(args: &ModelArgs) -> Result<Option<OnnxInputs>, Failure> {
+    let bytes = read_all(&args.model, None)?;
+    if sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]) != Some(Kind::Onnx) {
+        return Ok(None);
+    }
+    Ok(Some(OnnxInputs { names: input_names(&bytes)?, deciding: shape_inputs(&bytes)? }))
 }

@@ -8,7 +8,6 @@ use fermata_ir::expr::Module;
 use fermata_ir::front::npy;
 use fermata_ir::tensor::{Bool8, Tensor};
 use fermata_ir::text::{LargeConstants, PrintOptions, Printed, print};
-use fermata_ir::types::DType;
 use fermata_passes::target::CpuTarget;
 
 use crate::args::PrintArgs;
@@ -129,11 +128,6 @@ pub fn top_text(name: &str, tensor: &Tensor, count: usize) -> String {
         text.push_str(&format!("\n  {index:?} = {}", numbers[at]));
     }
     text
-}
-
-/// True if a dtype prints as a number with a fraction.
-pub fn is_float(dtype: DType) -> bool {
-    dtype.is_float()
 }
 
 /// The artifact of a compiled program.

@@ -69,27 +69,38 @@ pub fn bindings(
     if args.model.as_os_str() == "-" {
         return Ok(bindings);
     }
-    let model::Model::Module(module) = model::load(driver, args, &bindings, streams)? else {
-        return Ok(bindings);
-    };
-    let names: Vec<String> =
-        parameters(&module, "main").unwrap_or_default().into_iter().map(|w| w.name).collect();
-    let open = |name: &str| {
-        let wanted = parameters(&module, "main").unwrap_or_default();
-        wanted.iter().any(|w| w.name == name && w.ty.static_shape().is_none())
+    let names = match model::onnx_inputs(args)? {
+        Some(inputs) => {
+            for name in inputs.deciding {
+                let place = inputs.names.iter().position(|n| *n == name).unwrap_or(usize::MAX);
+                if let Some(value) = given.get(place, &name) {
+                    bindings.values.push((name, value.clone()));
+                }
+            }
+            inputs.names
+        }
+        None => open_parameters(driver, args, &bindings, streams)?,
     };
     for (name, shape) in given.shapes(&names) {
-        if open(&name) && !bindings.shapes.iter().any(|(n, _)| *n == name) {
+        if !bindings.shapes.iter().any(|(n, _)| *n == name) {
             bindings.shapes.push((name, shape));
         }
     }
-    for name in model::shape_inputs(args)? {
-        let place = names.iter().position(|n| *n == name).unwrap_or(usize::MAX);
-        if let Some(value) = given.get(place, &name) {
-            bindings.values.push((name, value.clone()));
-        }
-    }
     Ok(bindings)
+}
+
+/// The parameters of a text whose types have open dimensions.
+fn open_parameters(
+    driver: &Driver,
+    args: &ModelArgs,
+    bindings: &Bindings,
+    streams: &mut Streams<'_>,
+) -> Result<Vec<String>, Failure> {
+    let model::Model::Module(module) = model::load(driver, args, bindings, streams)? else {
+        return Ok(Vec::new());
+    };
+    let wanted = parameters(&module, "main").unwrap_or_default();
+    Ok(wanted.into_iter().filter(|w| w.ty.static_shape().is_none()).map(|w| w.name).collect())
 }
 
 /// The parameters of a global function.

@@ -39,7 +39,7 @@ use crate::expr::Module;
 use crate::tensor::Tensor;
 
 pub use inputs::output_names;
-pub use support::{shape_inputs, supported};
+pub use support::{input_names, shape_inputs, supported};
 
 /// The file that spans of an imported module, and of errors in reading it, point into.
 const SOURCE: usize = 0;

@@ -17,6 +17,18 @@ pub fn supported() -> impl Iterator<Item = (&'static str, &'static str)> {
     ops::rows().map(|row| (row.domain, row.name))
 }
 
+/// The names of a model's inputs, in order, without those that have a default value.
+///
+/// # Errors
+/// If the bytes are no model.
+pub fn input_names(bytes: &[u8]) -> Result<Vec<String>, Diagnostic> {
+    let model: Model<'_> = wire::decode(bytes)?;
+    let Some(graph) = &model.graph else { return Ok(Vec::new()) };
+    let defaults: BTreeSet<&str> = graph.initializers.iter().map(|t| t.name).collect();
+    let open = graph.inputs.iter().map(|i| i.name).filter(|n| !defaults.contains(n));
+    Ok(open.map(String::from).collect())
+}
+
 /// The names of a model's inputs whose values decide shapes or are otherwise needed at
 /// compile time: the candidates for [`super::ImportOptions::const_inputs`].
 ///
