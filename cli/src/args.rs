@@ -96,6 +96,9 @@ pub struct PipelineArgs {
     /// Print the program after every pass that changed it
     #[arg(long, alias = "mlir-print-ir-after-change")]
     pub print_ir_after_change: bool,
+    /// Run the machine code that an artifact holds, instead of making it anew from its TIR
+    #[arg(long)]
+    pub trust: bool,
 }
 
 impl Default for PipelineArgs {
@@ -113,6 +116,7 @@ impl Default for PipelineArgs {
             print_ir_after: Vec::new(),
             print_ir_after_all: false,
             print_ir_after_change: false,
+            trust: false,
         }
     }
 }

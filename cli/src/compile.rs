@@ -1,5 +1,6 @@
 //! From a module to code: the driver that every verb shares, and `fermata compile`.
 
+use std::path::PathBuf;
 use std::time::Instant;
 
 use fermata_codegen::cpu::{asm_text, clif_text, compile_all};
@@ -191,7 +192,7 @@ pub fn load_compiled(
 ) -> Result<Compiled, Failure> {
     match model::load(driver, model, bindings, streams)? {
         Model::Module(module) => compile(driver, *module, args, streams),
-        Model::Artifact(bytes) => output::read_artifact(driver, &bytes, &target(args)?),
+        Model::Artifact(path) => output::read_artifact(&path, &target(args)?, args.trust),
     }
 }
 
@@ -226,10 +227,13 @@ pub(crate) fn command(
             }
             (Emit::Clif, Some(c)) => all(c.program.kernels.values(), |k| clif_text(&k.func, &target))?,
             (Emit::Asm, Some(c)) => all(c.kernels.iter(), asm_text)?,
-            (Emit::Artifact, Some(c)) => output::artifact(c, &target)?,
+            (Emit::Artifact, Some(c)) => {
+                output::write_artifact(c, &target, &emitted_path(args, *emit)?)?;
+                continue;
+            }
             (Emit::Tir | Emit::Clif | Emit::Asm | Emit::Artifact, None) => continue,
         };
-        write_emitted(args, *emit, &content, streams)?;
+        output::write(&emitted_path(args, *emit)?, &content, streams)?;
     }
     Ok(0)
 }
@@ -254,25 +258,22 @@ fn extension(emit: Emit) -> &'static str {
     }
 }
 
-fn write_emitted(
-    args: &CompileArgs,
-    emit: Emit,
-    content: &[u8],
-    streams: &mut Streams<'_>,
-) -> Result<(), Failure> {
+/// Where an emitted form goes: the folder or file that was named, or, of an artifact, beside the
+/// user.
+fn emitted_path(args: &CompileArgs, emit: Emit) -> Result<PathBuf, Failure> {
     let stem =
         args.model.model.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    let path = match (&args.emit_dir, &args.output) {
+    let name = format!("{stem}.{}", extension(emit));
+    match (&args.emit_dir, &args.output) {
         (Some(dir), _) => {
             std::fs::create_dir_all(dir)
                 .map_err(|e| Failure::usage(format!("cannot make `{}`: {e}", dir.display())))?;
-            dir.join(format!("{stem}.{}", extension(emit)))
+            Ok(dir.join(name))
         }
-        (None, Some(path)) => path.clone(),
-        (None, None) if emit == Emit::Artifact => format!("{stem}.fermata").into(),
-        (None, None) => "-".into(),
-    };
-    output::write(&path, content, streams)
+        (None, Some(path)) => Ok(path.clone()),
+        (None, None) if emit == Emit::Artifact => Ok(name.into()),
+        (None, None) => Ok("-".into()),
+    }
 }
 
 /// The Tensor Expressions of every group.

@@ -22,8 +22,8 @@ pub(crate) fn command(
     let bindings = Bindings::new(&args.model)?;
     match model::load(driver, &args.model, &bindings, streams)? {
         Model::Module(module) => program(&module, args, streams),
-        Model::Artifact(bytes) => {
-            let compiled = output::read_artifact(driver, &bytes, &target(&PipelineArgs::default())?)?;
+        Model::Artifact(path) => {
+            let compiled = output::read_artifact(&path, &target(&PipelineArgs::default())?, false)?;
             artifact(&compiled, args, streams)
         }
     }

@@ -1,7 +1,7 @@
 //! Whatever the user named, as a module: an ONNX model, Relay text or an artifact, told by content.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::expr::Module;
@@ -71,8 +71,8 @@ fn shape(text: &str) -> Result<(String, Vec<usize>), Failure> {
 pub enum Model {
     /// A program.
     Module(Box<Module>),
-    /// A compiled artifact, as the bytes of its file.
-    Artifact(Vec<u8>),
+    /// A compiled artifact, by its path.
+    Artifact(PathBuf),
 }
 
 /// Reads a model and infers its types.
@@ -89,7 +89,10 @@ pub fn load(
     let mut module = match kind {
         Some(Kind::Onnx) => import(&args.model, &name, bytes, bindings)?,
         Some(Kind::Relay) => parse(driver, args, &name, bytes)?,
-        Some(Kind::Artifact) => return Ok(Model::Artifact(read_all(&args.model, bytes)?)),
+        Some(Kind::Artifact) if bytes.is_none() => return Ok(Model::Artifact(args.model.clone())),
+        Some(Kind::Artifact) => {
+            return Err(Failure::usage("an artifact is read from a file, not from standard input"));
+        }
         other => return Err(unreadable(&name, other)),
     };
     let sources = module.sources.clone();

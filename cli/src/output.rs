@@ -3,6 +3,7 @@
 use std::io::{Cursor, Write as _};
 use std::path::Path;
 
+use fermata_codegen::artifact::{self, ReadOptions};
 use fermata_ir::dispatch;
 use fermata_ir::expr::Module;
 use fermata_ir::front::npy;
@@ -12,7 +13,7 @@ use fermata_passes::target::CpuTarget;
 
 use crate::args::PrintArgs;
 use crate::compile::Compiled;
-use crate::{Driver, Failure, Streams};
+use crate::{Failure, Streams};
 
 /// Writes a file by way of a temporary one beside it, or to standard output for `-`.
 ///
@@ -130,22 +131,25 @@ pub fn top_text(name: &str, tensor: &Tensor, count: usize) -> String {
     text
 }
 
-/// The artifact of a compiled program.
+/// Writes the artifact of a compiled program.
 ///
 /// # Errors
-/// If it cannot be made.
-pub fn artifact(compiled: &Compiled, target: &CpuTarget) -> Result<Vec<u8>, Failure> {
-    let graph = print(&compiled.module, &PrintOptions::default());
-    let _ = (graph, target);
-    Err(Failure::usage("x"))
+/// If it cannot be written.
+pub fn write_artifact(compiled: &Compiled, target: &CpuTarget, path: &Path) -> Result<(), Failure> {
+    if path == Path::new("-") {
+        return Err(Failure::usage("an artifact is written to a file; name one with -o"));
+    }
+    let graph =
+        print(&compiled.module, &PrintOptions { large: LargeConstants::Elide, ..PrintOptions::default() });
+    Ok(artifact::write(path, &graph.text, &compiled.program, &compiled.kernels, target)?)
 }
 
-/// A compiled program from the bytes of an artifact.
+/// A compiled program from an artifact; its code is made anew unless the user trusts the file.
 ///
 /// # Errors
 /// If the artifact is malformed or of another version.
-pub fn read_artifact(driver: &Driver, bytes: &[u8], target: &CpuTarget) -> Result<Compiled, Failure> {
-    let _ = driver;
-    let _ = (bytes, target);
-    Err(Failure::usage("x"))
+pub fn read_artifact(path: &Path, target: &CpuTarget, trust: bool) -> Result<Compiled, Failure> {
+    let options = ReadOptions { trust, target: target.clone() };
+    let read = artifact::read(path, &options)?;
+    Ok(Compiled { module: Module::new(), program: read.program, kernels: read.kernels })
 }

@@ -130,7 +130,7 @@ fn step(program: &Program, func: &FuncPlan, step: &Step) -> Result<(), Diagnosti
             let Some(plan) = (callee.index() < program.funcs.len()).then(|| &program.funcs[*callee]) else {
                 return Err(broken(func, &format!("{callee} does not exist")));
             };
-            let fits = |ports: &[fermata_passes::lower::plan::Port], sizes: Vec<usize>| {
+            let fits = |ports: &[Port], sizes: Vec<usize>| {
                 ports.iter().map(|p| plan.buffers[p.buffer].bytes()).eq(sizes)
             };
             let args = args.iter().map(|&id| buffer(id).map(PlanBuffer::bytes)).collect::<Result<_, _>>()?;
