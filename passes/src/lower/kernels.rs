@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
 
-use fermata_ir::diag::{Code, Diagnostic};
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::entity::PrimaryMap;
 use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module};
 use fermata_ir::op::AttrValue;
@@ -99,6 +99,8 @@ impl KernelSet {
         for mut kernel in kernels {
             let inputs = kernel.inputs.iter().map(|&b| number(b, &mut tensors)).collect();
             let outputs = kernel.outputs.iter().map(|&b| number(b, &mut tensors)).collect();
+            // A kernel that breaks a rule is a mistake of the schedule, which must not reach code.
+            fermata_ir::tir::verify::verify(&kernel.func).map_err(|d| broken_kernel(&kernel.func, d))?;
             kernel.func.attrs.insert("relay".into(), AttrValue::Str(summary(module, func).into()));
             launches.push(Launch { kernel: self.add(kernel.func), inputs, outputs });
         }
@@ -124,6 +126,12 @@ impl KernelSet {
         self.by_tir.insert(key, id);
         id
     }
+}
+
+fn broken_kernel(func: &fermata_ir::tir::PrimFunc, violations: Diagnostics) -> Diagnostic {
+    let error = Diagnostic::error(Code::LOWER, format!("the schedule of `{}` is wrong", func.name))
+        .help("this is a mistake in the compiler; --disable-pass fuse_ops may avoid it");
+    violations.0.into_iter().fold(error, |error, violation| error.note(violation.message))
 }
 
 /// The operators of a group, for people: `nn.conv2d, add, nn.relu`.

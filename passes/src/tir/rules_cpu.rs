@@ -203,7 +203,9 @@ fn emit_compute(
 ) -> Result<Scheduled, BufferId> {
     let reductions = reduced_tensors(graph, kept);
     let mut inliner = Inliner::new(graph, kept);
-    let env: Env = Env::new();
+    // An axis of one step has no loop to bind it.
+    let unit = compute.axes.iter().filter(|a| a.extent == 1);
+    let env: Env = unit.map(|a| (a.var, Expr::int(0))).collect();
     let mut pointwise = Pointwise {
         axes: compute.axes.clone(),
         bodies: compute.body.iter().map(|b| inliner.instantiate(b, &env)).collect(),
