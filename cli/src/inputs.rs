@@ -236,6 +236,7 @@ fn literal(text: &str) -> Result<(String, Tensor), Failure> {
     let dtype = short_dtype(parts.pop().unwrap_or("")).ok_or_else(|| wrong("the type ends in no dtype"))?;
     let shape: Vec<usize> = parts
         .iter()
+        .filter(|p| !p.is_empty())
         .map(|p| p.parse())
         .collect::<Result<_, _>>()
         .map_err(|_| wrong("a size is no number"))?;

@@ -10,6 +10,7 @@ use fermata_ir::front::{Kind, SNIFF_BYTES, sniff};
 use fermata_ir::infer::{bind_dims, bind_shapes, infer_module};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::text::{self, ParseOptions};
+use fermata_ir::verify::verify;
 use fermata_ir::weights;
 
 use crate::args::ModelArgs;
@@ -107,6 +108,7 @@ pub fn load(
             bind_shapes(&mut module, main, &shapes).map_err(refused)?;
         }
     }
+    verify(&module).map_err(refused)?;
     Ok(Model::Module(Box::new(module)))
 }
 

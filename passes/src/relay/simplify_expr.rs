@@ -112,12 +112,15 @@ fn is_reshape(op: Op) -> bool {
 }
 
 fn drop_same_shape(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
-    (is_reshape(op) && same_type(module, expr, call.args[0])).then_some(call.args[0])
+    (is_reshape(op) && same_type(module, expr, call.args[0])).then(|| call.args[0])
 }
 
 fn merge_reshapes(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    if !is_reshape(op) {
+        return None;
+    }
     let (inner, inner_call) = module.as_op_call(call.args[0])?;
-    if !is_reshape(op) || !is_reshape(inner) {
+    if !is_reshape(inner) {
         return None;
     }
     let source = inner_call.args[0];
