@@ -12,6 +12,9 @@ use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, range, var};
 
+/// Output channels of a tile of a packed convolution, where there are as many.
+const MIN_CHANNELS: usize = 256;
+
 /// The sizes of a convolution.
 struct Conv {
     images: usize,
@@ -110,6 +113,8 @@ impl Conv {
         // Few rows leave the channels to be shared out.
         let spread = 4usize.div_ceil(self.images * self.groups * row_tiles.max(1));
         let fitting = TILE_FLOPS / self.flops(1, rows).max(1);
+        // Every tile gathers its part of the input anew: many channels share the work.
+        let fitting = if self.mr > 0 { fitting.max(MIN_CHANNELS) } else { fitting };
         let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(panel);
         let channels = channels.min(self.channels.next_multiple_of(panel)).max(1);
         Tiling { channels, rows, channel_tiles: self.channels.div_ceil(channels), row_tiles }
