@@ -60,7 +60,8 @@ fn dtypes_text(dtypes: &[DType]) -> String {
         return "all".into();
     }
     let has = |keep: fn(&DType) -> bool| DType::ALL.iter().filter(|d| keep(d)).all(|d| dtypes.contains(d));
-    let groups: [(&str, fn(&DType) -> bool); 3] = [
+    type Group = (&'static str, fn(&DType) -> bool);
+    let groups: [Group; 3] = [
         ("floats", |d| d.is_float()),
         ("signed", |d| d.is_signed_int()),
         ("unsigned", |d| d.is_unsigned_int()),

@@ -113,7 +113,10 @@ pub fn load(
 }
 
 /// The name, the kind and, of standard input, the bytes.
-fn open(path: &Path, streams: &mut Streams<'_>) -> Result<(String, Option<Kind>, Option<Vec<u8>>), Failure> {
+type Opened = (String, Option<Kind>, Option<Vec<u8>>);
+
+/// Tells a file, or standard input, by its first bytes.
+fn open(path: &Path, streams: &mut Streams<'_>) -> Result<Opened, Failure> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         streams

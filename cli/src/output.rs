@@ -73,7 +73,7 @@ pub fn npz<'a>(arrays: impl Iterator<Item = (&'a str, &'a Tensor)>) -> Result<Ve
 pub fn values_text(tensor: &Tensor) -> String {
     let mut items: Vec<String> = dispatch!(tensor.dtype(), T => {
         let data = tensor.as_slice::<T>().expect("dispatched on the dtype");
-        data.iter().map(|v| Shown::text(v)).collect()
+        data.iter().map(Shown::text).collect()
     });
     for &size in tensor.shape().iter().rev() {
         items = match size {

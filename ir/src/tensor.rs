@@ -161,8 +161,8 @@ pub fn byte_len(dtype: DType, shape: &[usize]) -> Result<usize, TensorError> {
     }
     // A zero dimension must not hide an overflow among the others.
     let too_large = || TensorError::TooLarge(shape.to_vec());
-    let nonzero = shape.iter().filter(|&&n| n != 0);
-    let span = nonzero.fold(Some(dtype.bytes()), |n, &d| n.and_then(|n: usize| n.checked_mul(d)));
+    let mut nonzero = shape.iter().filter(|&&n| n != 0);
+    let span = nonzero.try_fold(dtype.bytes(), |n, &d| n.checked_mul(d));
     match span {
         Some(n) if n <= MAX_TENSOR_BYTES => Ok(if shape.contains(&0) { 0 } else { n }),
         _ => Err(too_large()),
@@ -209,7 +209,7 @@ impl Tensor {
         let len = byte_len(dtype, shape)?;
         let mut words = vec![0u64; len.div_ceil(8)];
         fill(&mut bytemuck::cast_slice_mut(&mut words)[..len]);
-        Ok(Tensor { dtype, shape: shape.to_vec(), storage: Storage::Owned(Arc::new(words)) })
+        Tensor::from_words(dtype, shape, words)
     }
 
     /// A tensor from its bytes in row-major order, packed into words, without copying them.

@@ -36,7 +36,7 @@ const LOG: [f32; 9] = [
 
 /// `erf(x) / x - 1` in `x^2` on `|x| <= 0.93`, from the highest power.
 const ERF_SMALL: [f32; 6] =
-    [-5.967_617e-4, 4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_4e-1, 1.283_791_66e-1];
+    [-5.967_617e-4, 4.991_194_2e-3, -2.676_813_5e-2, 1.128_199_25e-1, -3.761_253_4e-1, 1.283_791_7e-1];
 
 /// `log(1 - erf(t)) + t` in `t` beyond, from the highest power, without the constant.
 const ERF_LARGE: [f32; 7] = [
@@ -50,7 +50,7 @@ const ERF_LARGE: [f32; 7] = [
 ];
 
 /// `tanh(x) / x - 1` over `x^2` on `|x| < 0.6`, from the highest power.
-const TANH_SMALL: [f32; 4] = [1.573_944_1e-2, -5.230_255_8e-2, 1.331_524_7e-1, -3.333_276_8e-1];
+const TANH_SMALL: [f32; 4] = [1.573_944e-2, -5.230_255_8e-2, 1.331_524_7e-1, -3.333_276_8e-1];
 
 impl Lower<'_, '_> {
     /// `a * b + c`, rounded once where the machine does that, else twice.

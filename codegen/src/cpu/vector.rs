@@ -193,7 +193,7 @@ impl<'f> Lower<'f, '_> {
     }
 
     /// A scalar as it is held in a lane.
-    fn to_lane(&mut self, value: Value, dtype: DType) -> Value {
+    fn lane_of(&mut self, value: Value, dtype: DType) -> Value {
         let lane = if self.analysis.lanes == 4 { I32 } else { I64 };
         match dtype {
             DType::F32 | DType::F64 => value,
@@ -223,7 +223,7 @@ impl<'f> Lower<'f, '_> {
         match vector {
             None => self.splat(scalar, dtype),
             Some(vector) => {
-                let element = self.to_lane(scalar, dtype);
+                let element = self.lane_of(scalar, dtype);
                 self.b.ins().insertlane(vector, element, lane as u8)
             }
         }
@@ -232,7 +232,7 @@ impl<'f> Lower<'f, '_> {
     /// A scalar in all lanes.
     pub(super) fn splat(&mut self, scalar: Value, dtype: DType) -> Value {
         let ty = vector_type(dtype, self.analysis.lanes).expect("only what has a vector form is splat");
-        let element = self.to_lane(scalar, dtype);
+        let element = self.lane_of(scalar, dtype);
         self.b.ins().splat(ty, element)
     }
 

@@ -18,7 +18,7 @@ use super::util::{
 };
 use super::{FusePattern, Lower, OpDef, OpError, Purity, no_backward};
 use crate::eval::Value;
-use crate::scalar::{BinaryOp, CmpOp, compare_fn};
+use crate::scalar::{BinaryOp, CmpOp, binary_fn, compare_fn};
 use crate::te;
 use crate::tensor::{Bool8, Element};
 use crate::tir::Expr;
@@ -107,8 +107,13 @@ fn infer(op: Operation, types: &[Type]) -> Result<Type, OpError> {
 }
 
 fn eval(op: Operation, args: &[Value], ty: &Type) -> Result<Value, OpError> {
-    dispatch!(tensor_value(args, 0)?.dtype(), T => match op {
-        F(op) => with_binary!(op, T, f => broadcast::<T, T, T>(args, ty, f)),
+    let dtype = tensor_value(args, 0)?.dtype();
+    // The dtype of most data has a loop for each function; the others share one and call it.
+    if let (F(op), DType::F32) = (op, dtype) {
+        return with_binary!(op, f32, f => broadcast::<f32, f32, f32>(args, ty, f));
+    }
+    dispatch!(dtype, T => match op {
+        F(op) => broadcast::<T, T, T>(args, ty, binary_fn::<T>(op)),
         C(op) => {
             let f = compare_fn::<T>(op);
             broadcast::<T, T, Bool8>(args, ty, |x, y| f(x, y).into())

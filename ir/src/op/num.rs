@@ -8,6 +8,7 @@ use std::borrow::Cow;
 use std::ops::{Add, Div, Mul, Sub};
 
 use super::OpError;
+use super::elemwise::convert::{convert_slice, convert_tensor};
 use crate::dispatch;
 use crate::scalar::Convert;
 use crate::tensor::Tensor;
@@ -155,13 +156,12 @@ pub(super) use with_real;
 
 /// The elements in the accumulator's type; no copy if they have it.
 pub(super) fn read<A: Acc>(tensor: &Tensor) -> Cow<'_, [A]> {
-    match tensor.as_slice::<A>() {
-        Some(data) => Cow::Borrowed(data),
-        None => Cow::Owned(dispatch!(tensor.dtype(), T => {
-            let data = tensor.as_slice::<T>().expect("dispatched on the dtype");
-            data.iter().map(|&v| v.convert()).collect()
-        })),
+    if let Some(data) = tensor.as_slice::<A>() {
+        return Cow::Borrowed(data);
     }
+    let mut data = vec![A::ZERO; tensor.len()];
+    convert_tensor(tensor, &mut data);
+    Cow::Owned(data)
 }
 
 /// A tensor of a dtype from accumulated elements.
@@ -170,8 +170,9 @@ pub(super) fn write<A: Acc>(dtype: DType, shape: &[usize], data: &[A]) -> Result
         return Ok(Tensor::from_slice(shape, data)?);
     }
     dispatch!(dtype, T => {
-        let data: Vec<T> = data.iter().map(|v| v.convert()).collect();
-        Ok(Tensor::from_slice(shape, &data)?)
+        let mut converted = vec![T::ZERO; data.len()];
+        convert_slice(data, &mut converted);
+        Ok(Tensor::from_slice(shape, &converted)?)
     })
 }
 

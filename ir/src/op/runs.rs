@@ -57,22 +57,25 @@ impl<const N: usize> Runs<N> {
         loop {
             f(at, from);
             at += self.len;
-            let mut d = self.outer.len();
-            loop {
-                if d == 0 {
-                    return;
-                }
-                d -= 1;
-                let Loop { len, steps } = self.outer[d];
-                index[d] += 1;
-                if index[d] < len {
-                    from = std::array::from_fn(|i| from[i] + steps[i]);
-                    break;
-                }
-                index[d] = 0;
-                from = std::array::from_fn(|i| from[i] - steps[i] * (len - 1));
+            if !self.advance(&mut index, &mut from) {
+                return;
             }
         }
+    }
+
+    /// Moves to the next run, if there is one. Apart from `for_each` so that it is compiled once
+    /// and not with every function.
+    fn advance(&self, index: &mut [usize], from: &mut [usize; N]) -> bool {
+        for (i, &Loop { len, steps }) in index.iter_mut().zip(&self.outer).rev() {
+            *i += 1;
+            if *i < len {
+                from.iter_mut().zip(steps).for_each(|(from, step)| *from += step);
+                return true;
+            }
+            *i = 0;
+            from.iter_mut().zip(steps).for_each(|(from, step)| *from -= step * (len - 1));
+        }
+        false
     }
 }
 

@@ -18,20 +18,36 @@ pub use order::{ARGSORT, ArgsortAttrs, SORT, SortAttrs, TOPK, TopkAttrs};
 pub use scan::{CUMPROD, CUMSUM, ScanAttrs};
 pub use search::{SEARCHSORTED, SearchsortedAttrs};
 
-use std::cmp::Ordering;
-
 use super::OpDef;
-use crate::scalar::{Arith, CmpOp, UnaryOp};
+use crate::dispatch;
+use crate::scalar::{CmpOp, Convert, UnaryOp};
+use crate::tensor::{Element, Tensor};
 use crate::tir::Expr;
 
 /// The rows of this family.
 pub const OPS: &[&OpDef] = &[&ARGSORT, &ARGWHERE, &CUMPROD, &CUMSUM, &SEARCHSORTED, &SORT, &TOPK, &UNIQUE];
 
-/// The order of elements: NaN last.
-fn order_of<T: Arith>(a: T, b: T) -> Ordering {
-    match a.key().partial_cmp(&b.key()) {
-        Some(order) => order,
-        None => a.is_nan().cmp(&b.is_nan()),
+/// Numbers that are ordered as the elements are: NaN last, and zeros of both signs equal.
+fn order_keys(data: &Tensor) -> Vec<u64> {
+    const SIGN: u64 = 1 << 63;
+    dispatch!(data.dtype(), T => {
+        let elements = data.as_slice::<T>().unwrap_or_default().iter();
+        match T::DTYPE {
+            dtype if dtype.is_float() => elements.map(|x| float_key(x.to_f64())).collect(),
+            dtype if dtype.is_unsigned_int() => elements.map(|x| x.to_i64() as u64).collect(),
+            _ => elements.map(|x| x.to_i64() as u64 ^ SIGN).collect(),
+        }
+    })
+}
+
+/// The bits of a float, those of negative ones inverted: ordered as unsigned numbers.
+fn float_key(x: f64) -> u64 {
+    // Adding 0 makes -0 to 0.
+    let bits = (x + 0.0).to_bits();
+    match (x.is_nan(), x < 0.0) {
+        (true, _) => u64::MAX,
+        (false, true) => !bits,
+        (false, false) => bits | 1 << 63,
     }
 }
 

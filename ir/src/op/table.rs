@@ -34,7 +34,7 @@ pub struct OpDef {
     /// which checks `dtypes` first.
     pub infer: fn(&[Type], &Attrs) -> Result<Type, OpError>,
     /// Types of arguments that follow from the others and the attributes; [`no_backward`] for most.
-    pub backward: fn(&[Type], &Attrs) -> Vec<(usize, Type)>,
+    pub backward: BackwardFn,
     /// The meaning: the result from the arguments, whose types have passed `infer`.
     /// The last parameter is the result type inferred from the values' own types.
     pub eval: fn(&[Value], &Attrs, &Type) -> Result<Value, OpError>,
@@ -73,6 +73,9 @@ pub enum Lower {
 
 /// Adds an operator's stages to a TE graph: arguments (tuples flattened), attributes, result types.
 pub type TeFn = fn(&mut te::Graph, &[te::Tensor], &Attrs, &[TensorType]) -> Result<Vec<te::Tensor>, OpError>;
+
+/// Types of arguments, by their number, that follow from the other types and the attributes.
+pub type BackwardFn = fn(&[Type], &Attrs) -> Vec<(usize, Type)>;
 
 /// The `backward` column of operators that deduce nothing about their arguments.
 pub fn no_backward(_: &[Type], _: &Attrs) -> Vec<(usize, Type)> {

@@ -156,7 +156,7 @@ impl<'a> Rules<'a> {
         self.func.body.walk(&mut |s| {
             count += matches!(s, Stmt::For { kind: LoopKind::Tiles, .. }) as usize;
         });
-        if count > 0 && !self.func.tiles().is_some_and(|n| n >= 0) {
+        if count > 0 && self.func.tiles().is_none_or(|n| n < 0) {
             self.broken(9, "the tile loop is not the outermost statement, or its extent is not a constant");
         } else if count > 1 {
             self.broken(9, "there is a tile loop inside the tile loop");

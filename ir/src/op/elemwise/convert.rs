@@ -3,7 +3,7 @@
 use crate::dispatch;
 use crate::eval::Value;
 use crate::op::runs::map;
-use crate::op::util::{ALL, build, elements, result_type, tensor_arg, tensor_value};
+use crate::op::util::{ALL, build, result_type, tensor_arg, tensor_value};
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
 use crate::scalar::Convert;
@@ -106,10 +106,44 @@ pub fn cast(data: &Tensor, to: DType) -> Result<Tensor, OpError> {
     if data.dtype() == to {
         return Ok(data.clone());
     }
-    dispatch!(data.dtype(), T => {
-        let input = elements::<T>(data)?;
-        dispatch!(to, U => build::<U>(data.shape(), |out| map(input, out, |x| x.convert::<U>())))
-    })
+    dispatch!(to, U => build::<U>(data.shape(), |out| convert_tensor(data, out)))
+}
+
+/// Writes the elements of a tensor in another type; as many as there are of the shorter one.
+pub fn convert_tensor<U: Convert>(data: &Tensor, out: &mut [U]) {
+    dispatch!(data.dtype(), T => convert_slice(data.as_slice::<T>().unwrap_or_default(), out))
+}
+
+/// Writes elements in another type; as many as there are of the shorter slice.
+///
+/// They go through the widest type of their kind, as [`Convert::convert`] does, in blocks: so
+/// there is one loop for each type and not one for each pair of them.
+pub fn convert_slice<T: Convert, U: Convert>(from: &[T], out: &mut [U]) {
+    let len = from.len().min(out.len());
+    let out = &mut out[..len];
+    match T::DTYPE {
+        dtype if dtype.is_float() => narrow(out, &widened(from, T::to_f64), U::of_f64),
+        // Unsigned 64-bit integers wrap to signed ones and back.
+        dtype if dtype.is_unsigned_int() => narrow(out, &widened(from, T::to_i64), |w| U::of_u64(w as u64)),
+        _ => narrow(out, &widened(from, T::to_i64), U::of_i64),
+    }
+}
+
+/// Elements on their way at a time.
+const BLOCK: usize = 256;
+
+/// What fills a block with the elements from a place on.
+fn widened<T: Copy, W>(from: &[T], widen: impl Fn(T) -> W) -> impl Fn(usize, &mut [W]) {
+    move |at, block| map(&from[at..at + block.len()], block, &widen)
+}
+
+fn narrow<W: Copy + Default, U>(out: &mut [U], fill: &dyn Fn(usize, &mut [W]), narrow: impl Fn(W) -> U) {
+    let mut block = [W::default(); BLOCK];
+    for (i, out) in out.chunks_mut(BLOCK).enumerate() {
+        let block = &mut block[..out.len()];
+        fill(i * BLOCK, block);
+        map(block, out, &narrow);
+    }
 }
 
 fn eval_cast(args: &[Value], _: &Attrs, ty: &Type) -> Result<Value, OpError> {

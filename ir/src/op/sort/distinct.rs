@@ -1,12 +1,12 @@
 //! Distinct elements and the places of those that are not 0: as many results as the data has.
 
-use super::order_of;
+use super::order_keys;
 use crate::dispatch;
 use crate::eval::Value;
 use crate::op::util::{ALL, build, elements, show_dims, tensor_arg, tensor_type, tensor_value};
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
-use crate::scalar::{Arith, Convert};
+use crate::scalar::Convert;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim, Type};
 
@@ -85,15 +85,15 @@ struct Group {
     count: i32,
 }
 
-/// The groups of equal elements, and the group of each element.
-fn groups<T: Arith>(x: &[T], sorted: bool) -> (Vec<Group>, Vec<usize>) {
+/// The groups of elements with equal keys, and the group of each element.
+fn groups(x: &[u64], sorted: bool) -> (Vec<Group>, Vec<usize>) {
     let mut order: Vec<usize> = (0..x.len()).collect();
-    order.sort_by(|&a, &b| order_of(x[a], x[b]));
+    order.sort_by_key(|&place| x[place]);
     let mut groups: Vec<Group> = Vec::new();
     let mut group_of = vec![0; x.len()];
     for &place in &order {
         match groups.last_mut() {
-            Some(group) if order_of(x[group.first], x[place]).is_eq() => group.count += 1,
+            Some(group) if x[group.first] == x[place] => group.count += 1,
             _ => groups.push(Group { first: place, count: 1 }),
         }
         group_of[place] = groups.len() - 1;
@@ -112,11 +112,11 @@ fn groups<T: Arith>(x: &[T], sorted: bool) -> (Vec<Group>, Vec<usize>) {
 fn eval_unique(args: &[Value], attrs: &Attrs, _: &Type) -> Result<Value, OpError> {
     let UniqueAttrs { sorted, return_counts } = attrs.read();
     let data = tensor_value(args, 0)?;
-    let (values, groups, group_of) = dispatch!(data.dtype(), T => {
+    let (groups, group_of) = groups(&order_keys(data), sorted);
+    let values = dispatch!(data.dtype(), T => {
         let x = elements::<T>(data)?;
-        let (groups, group_of) = groups(x, sorted);
         let values: Vec<T> = groups.iter().map(|g| x[g.first]).collect();
-        (Tensor::from_slice(&[values.len()], &values)?, groups, group_of)
+        Tensor::from_slice(&[values.len()], &values)?
     });
     let vector = |list: Vec<i32>| Tensor::from_slice(&[list.len()], &list).map(Value::from);
     let mut fields = vec![

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::line::{Lines, within};
 use super::merge::argsort_stage;
-use super::order_of;
+use super::order_keys;
 use crate::dispatch;
 use crate::eval::Value;
 use crate::op::elemwise::convert::cast;
@@ -142,20 +142,18 @@ pub static TOPK: OpDef = OpDef {
 fn places(data: &Tensor, axis: usize, ascending: bool) -> Result<Tensor, OpError> {
     let lines = Lines::new(data.shape(), axis);
     let mut order: Vec<usize> = Vec::with_capacity(lines.len);
-    dispatch!(data.dtype(), T => {
-        let x = elements::<T>(data)?;
-        build::<i64>(data.shape(), |out| lines.for_each(|line| {
+    let keys = order_keys(data);
+    // Descending order is that of the inverted keys, so that equal elements keep their order.
+    let mask = if ascending { 0 } else { u64::MAX };
+    build::<i64>(data.shape(), |out| {
+        lines.for_each(|line| {
             order.clear();
             order.extend(0..lines.len);
-            let at = |k: usize| x[lines.at(line, k)];
-            match ascending {
-                true => order.sort_by(|&a, &b| order_of(at(a), at(b))),
-                false => order.sort_by(|&a, &b| order_of(at(b), at(a))),
-            }
+            order.sort_by_key(|&k| keys[lines.at(line, k)] ^ mask);
             for (k, &place) in order.iter().enumerate() {
                 out[lines.at(line, k)] = place as i64;
             }
-        }))
+        });
     })
 }
 

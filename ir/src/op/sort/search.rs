@@ -1,14 +1,12 @@
 //! Searching in sorted sequences.
 
 use super::line::{serial, store, var_expr, within};
-use super::{before, order_of};
-use crate::dispatch;
+use super::{before, order_keys};
 use crate::eval::Value;
 use crate::op::elemwise::convert::cast;
 use crate::op::reduce::narrow;
 use crate::op::util::{
-    ALL, INT, build, check_dtype, elements, same_dtype, show_dims, tensor_arg, tensor_type, tensor_value,
-    unify_dim,
+    ALL, INT, build, check_dtype, same_dtype, show_dims, tensor_arg, tensor_type, tensor_value, unify_dim,
 };
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
@@ -66,17 +64,14 @@ fn eval(args: &[Value], attrs: &Attrs, _: &Type) -> Result<Value, OpError> {
     let (sequence, values) = (tensor_value(args, 0)?, tensor_value(args, 1)?);
     let len = *sequence.shape().last().expect("sequences have a dimension");
     let sequences: usize = sequence.shape()[..sequence.rank() - 1].iter().product();
-    let places = dispatch!(values.dtype(), T => {
-        let (sorted, values_of) = (elements::<T>(sequence)?, elements::<T>(values)?);
-        let share = values_of.len().checked_div(sequences).unwrap_or(0).max(1);
-        build::<i64>(values.shape(), |out| {
-            for (i, (out, &v)) in out.iter_mut().zip(values_of).enumerate() {
-                let sorted = &sorted[i / share * len..][..len];
-                let goes_after = |&x: &T| order_of(x, v).is_lt() || (right && order_of(x, v).is_eq());
-                *out = sorted.partition_point(goes_after) as i64;
-            }
-        })?
-    });
+    let (sorted, wanted) = (order_keys(sequence), order_keys(values));
+    let share = wanted.len().checked_div(sequences).unwrap_or(0).max(1);
+    let places = build::<i64>(values.shape(), |out| {
+        for (i, (out, &v)) in out.iter_mut().zip(&wanted).enumerate() {
+            let sorted = &sorted[i / share * len..][..len];
+            *out = sorted.partition_point(|&x| x < v || (right && x == v)) as i64;
+        }
+    })?;
     Ok(cast(&places, dtype)?.into())
 }
 

@@ -51,6 +51,9 @@ impl RegionDef {
     }
 }
 
+/// The extents of an intrinsic's regions from its parameters, or what is wrong with these.
+pub type ExtentsFn = fn(&[i64]) -> Result<Vec<Vec<i64>>, String>;
+
 /// A tensor intrinsic.
 #[derive(Debug)]
 pub struct Intrinsic {
@@ -64,7 +67,7 @@ pub struct Intrinsic {
     pub params: &'static [&'static str],
     /// The extents of the regions that the parameters call for, or what is wrong with the
     /// parameters; their number has been checked (see [`Intrinsic::check`]).
-    pub extents: fn(&[i64]) -> Result<Vec<Vec<i64>>, String>,
+    pub extents: ExtentsFn,
     /// The meaning. Extents and parameters have been checked.
     pub meaning: fn(&mut Call<'_>),
     /// Bytes of scratch memory that an implementation may use.

@@ -66,8 +66,11 @@ impl Kernel {
 fn chunks_of_a_vector() {
     let k = kernel(&[10], 1);
     let at = k.var(0) * 4 + k.var(1);
-    let guarded =
-        Stmt::If { cond: at.clone().lt(10), then: Box::new(k.copy(&[at.clone()], &[at.clone()])), els: None };
+    let guarded = Stmt::If {
+        cond: at.clone().lt(10),
+        then: Box::new(k.copy(std::slice::from_ref(&at), std::slice::from_ref(&at))),
+        els: None,
+    };
     let k = k.nest(&[3, 4], guarded);
     assert!(k.independent() && k.in_place());
     assert_eq!(k.segments().of_tile(&k.func, k.y, true, 1), Some((4, 7)));
@@ -79,7 +82,7 @@ fn chunks_of_a_vector() {
 fn overlapping_windows() {
     let k = kernel(&[12], 1);
     let at = k.var(0) * 3 + k.var(1);
-    let body = k.copy(&[at.clone()], &[at]);
+    let body = k.copy(std::slice::from_ref(&at), std::slice::from_ref(&at));
     let k = k.nest(&[3, 4], body);
     assert!(!k.independent());
 }
