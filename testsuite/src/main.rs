@@ -1,9 +1,13 @@
-//! The program `testsuite`: conformance to ONNX's own node tests.
+//! The program `testsuite`: conformance to ONNX's own node tests, and the open models against
+//! ONNX Runtime.
 //!
-//! What it needs of Python packages it installs, by name and version, into `target/venv`.
+//! What it needs of Python packages it fetches, by name and version, to below `target`.
 
+mod models;
 mod onnx_node;
+mod program;
 mod venv;
+mod zoo;
 
 use std::process::ExitCode;
 
@@ -21,11 +25,16 @@ struct Cli {
 enum Check {
     /// Run ONNX's node test cases on the evaluator and compiled
     OnnxNode(onnx_node::Args),
+    /// Run the open models against ONNX Runtime, on real and random inputs
+    Models(models::Args),
 }
 
 fn main() -> ExitCode {
-    let Check::OnnxNode(args) = Cli::parse().check;
-    match onnx_node::command(&args) {
+    let held = match Cli::parse().check {
+        Check::OnnxNode(args) => onnx_node::command(&args),
+        Check::Models(args) => models::command(&args),
+    };
+    match held {
         Ok(true) => ExitCode::SUCCESS,
         Ok(false) => ExitCode::from(1),
         Err(error) => {

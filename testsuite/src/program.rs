@@ -1,0 +1,66 @@
+//! From a model's file to what runs, on the evaluator and compiled: the way all checks take.
+
+use std::path::Path;
+
+use fermata_codegen::cpu::compile_all;
+use fermata_ir::diag::Diagnostics;
+use fermata_ir::eval::{EvalOptions, Value, eval_global};
+use fermata_ir::expr::Module;
+use fermata_ir::front::onnx::{ImportOptions, import_file, shape_inputs};
+use fermata_ir::infer::infer_module;
+use fermata_ir::tensor::Tensor;
+use fermata_passes::lower::lower;
+use fermata_passes::manager::{self, Options};
+use fermata_passes::pipeline::{Level, standard};
+use fermata_runtime::detect;
+use fermata_runtime::exec::Session;
+
+/// A model, specialised to its inputs.
+pub(crate) struct Imported {
+    /// The typed program.
+    pub(crate) module: Module,
+    /// The inputs that are not in it as constants.
+    pub(crate) inputs: Vec<Tensor>,
+}
+
+/// Imports a model for these inputs, which stand in the order of its own. `bytes` are the file's.
+pub(crate) fn import(
+    path: &Path,
+    bytes: &[u8],
+    inputs: impl IntoIterator<Item = (String, Tensor)>,
+) -> Result<Imported, Diagnostics> {
+    let constant = shape_inputs(bytes)?;
+    let (fixed, free): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(n, _)| constant.contains(n));
+    let options = ImportOptions {
+        shapes: free.iter().map(|(n, t)| (n.clone(), t.shape().to_vec())).collect(),
+        const_inputs: fixed.into_iter().collect(),
+        ..ImportOptions::default()
+    };
+    let mut module = import_file(path, &options)?;
+    infer_module(&mut module)?;
+    Ok(Imported { module, inputs: free.into_iter().map(|(_, t)| t).collect() })
+}
+
+/// Compiles a program for this machine.
+pub(crate) fn compile(mut module: Module, threads: usize) -> Result<Session, Diagnostics> {
+    let target = detect::host();
+    let options = Options { target: target.clone(), ..Options::default() };
+    manager::run(&mut module, &standard(Level(2)), &options, &mut [])?;
+    let program = lower(&module, &target)?;
+    let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
+    let kernels = compile_all(&funcs, &target)?;
+    Ok(Session::new(program, kernels, threads)?)
+}
+
+/// The results of a program on the evaluator, tuples flattened.
+pub(crate) fn evaluate(module: &Module, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostics> {
+    let args = inputs.iter().cloned().map(Value::from).collect();
+    let value = eval_global(module, "main", args, &EvalOptions::default())?;
+    let mut found = Vec::new();
+    let mut stack = vec![&value];
+    while let Some(value) = stack.pop() {
+        found.extend(value.as_tensor().cloned());
+        stack.extend(value.as_tuple().into_iter().flatten().rev());
+    }
+    Ok(found)
+}
