@@ -1,5 +1,6 @@
 //! Programs to programs: the pass table, rewriting, fusion, lowering and schedules.
 
+mod egraph;
 pub mod fuse;
 pub mod lower;
 pub mod manager;

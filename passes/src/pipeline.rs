@@ -54,8 +54,10 @@ const O2: &str = "infer_type,remove_unused_functions,simplify_inference,canonica
                   dead_code,to_graph_normal_form,common_subexpr,simplify_expr,fold_scale_axis,fold_constant,\
                   alter_op_layout,fold_constant,common_subexpr,fuse_ops";
 
-/// As O2; passes that need more time than they are worth by default join here.
-const O3: &str = O2;
+/// As O2, with what takes more time than it is worth by default: rewriting by all rules at once.
+const O3: &str = "infer_type,remove_unused_functions,simplify_inference,canonicalize_ops,fold_constant,\
+                  dead_code,to_graph_normal_form,common_subexpr,simplify_expr,saturate,fold_scale_axis,\
+                  fold_constant,alter_op_layout,fold_constant,common_subexpr,fuse_ops";
 
 impl Step {
     /// A pass with the default values of its options.

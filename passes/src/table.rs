@@ -1,5 +1,6 @@
 //! The pass table: every pass, once.
 
+use crate::egraph;
 use crate::fuse;
 use crate::pass::PassDef;
 use crate::relay;
@@ -18,6 +19,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::alter_op_layout::PASS,
     &relay::normal_form::TO_GRAPH,
     &relay::normal_form::TO_A_NORMAL,
+    &egraph::PASS,
     &fuse::PASS,
 ];
 

@@ -9,6 +9,6 @@ pub mod fold_scale_axis;
 pub mod infer_type;
 pub mod normal_form;
 pub mod remove_unused_functions;
-mod rewrite;
+pub(crate) mod rewrite;
 pub mod simplify_expr;
 pub mod simplify_inference;
