@@ -33,7 +33,7 @@ use crate::expr::{ExprId, Module};
 use crate::types::Type;
 
 /// Deeper types are refused, so that nothing that recurses over a type can run out of stack.
-pub const MAX_TYPE_DEPTH: usize = 128;
+pub const MAX_TYPE_DEPTH: usize = 64;
 
 /// The largest number of nodes a type may have when written out.
 pub const MAX_TYPE_SIZE: usize = 1 << 20;

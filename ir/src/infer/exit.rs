@@ -90,6 +90,7 @@ impl Infer<'_> {
         };
         let ret = self.global_rets.get(&global).cloned().unwrap_or(Ty::Known(func.ret.clone()));
         let ty = self.func_ty(&func, ret);
+        let ty = self.bounded(id, ty);
         if let Ty::Known(ty) = &ty {
             self.started.insert(global, ty.clone());
         }
@@ -113,6 +114,7 @@ impl Infer<'_> {
             self.mismatch(func.body, &ret, &body, "the function's declared result type is another");
         }
         let ty = self.func_ty(func, ret);
+        let ty = self.bounded(id, ty);
         if matches!(ty, Ty::Open(_)) && !func.type_params.is_empty() {
             let message = "a function with type parameters has a parameter or result of unknown type";
             let help = "annotate its parameters and its result".to_owned();

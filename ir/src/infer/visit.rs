@@ -335,17 +335,25 @@ impl<'m> Infer<'m> {
     /// A compound type, known at once if its parts are; refused if it nests too deeply.
     pub(super) fn limited(&mut self, id: ExprId, term: Term) -> Ty {
         let ty = self.terms.add(term);
-        let too_deep = match self.terms.resolve(&ty) {
-            Ok(known) if !is_known(&known) => return POISON,
-            Ok(known) if within_limits(&known) => return Ty::Known(known),
-            Ok(_) | Err(Unresolved::TooDeep) => true,
-            Err(Unresolved::Hole(_)) => false,
-        };
-        if too_deep {
-            let message = format!("a type nests more than {} deep or is too large", super::MAX_TYPE_DEPTH);
-            return self.error(id, Code::TYPE_MISMATCH, message, None);
+        match self.terms.resolve(&ty) {
+            Ok(known) => self.bounded(id, Ty::Known(known)),
+            Err(Unresolved::TooDeep) => self.too_deep(id),
+            Err(Unresolved::Hole(_)) => ty,
         }
-        ty
+    }
+
+    /// A type that was put together; refused if it is known and nests too deeply.
+    pub(super) fn bounded(&mut self, id: ExprId, ty: Ty) -> Ty {
+        match &ty {
+            Ty::Known(known) if !within_limits(known) => self.too_deep(id),
+            Ty::Known(known) if !is_known(known) => POISON,
+            Ty::Known(_) | Ty::Open(_) => ty,
+        }
+    }
+
+    fn too_deep(&mut self, id: ExprId) -> Ty {
+        let message = format!("a type nests more than {} deep or is too large", super::MAX_TYPE_DEPTH);
+        self.error(id, Code::TYPE_MISMATCH, message, None)
     }
 
     /// Reports an error of an expression; its type is poison.
