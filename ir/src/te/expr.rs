@@ -111,6 +111,9 @@ pub enum StageKind {
     },
 }
 
+/// The tag of a stage whose result is memory, whoever reads it.
+pub const KEPT: &str = "kept";
+
 /// A step of a graph: defines `outputs`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Stage {

@@ -4,5 +4,5 @@ pub mod expr;
 pub mod primfunc;
 pub mod print;
 
-pub use expr::{Axis, Combiner, Compute, Graph, Reduce, Stage, StageKind, Tensor};
+pub use expr::{Axis, Combiner, Compute, Graph, KEPT, Reduce, Stage, StageKind, Tensor};
 pub use primfunc::create_prim_func;

@@ -8,7 +8,7 @@
 use std::collections::BTreeSet;
 
 use fermata_ir::scalar::{BinaryOp, UnaryOp};
-use fermata_ir::te::{Axis, Compute, Graph, Stage, StageKind};
+use fermata_ir::te::{self, Axis, Compute, Graph, Stage, StageKind};
 use fermata_ir::tir::{Block, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Stmt};
 use indexmap::IndexMap;
 
@@ -61,7 +61,7 @@ pub fn schedule(
 }
 
 /// Tensors that are kept whatever reads them: results and arguments of externs and of
-/// tensor intrinsics, and what a reduction would compute over and over.
+/// tensor intrinsics, what a reduction would compute over and over, and what says so itself.
 fn must_keep(graph: &Graph, origins: &Origins) -> BTreeSet<BufferId> {
     let mut kept = BTreeSet::new();
     for stage in &graph.stages {
@@ -77,6 +77,7 @@ fn must_keep(graph: &Graph, origins: &Origins) -> BTreeSet<BufferId> {
             StageKind::Compute(compute) if compute.reduce.is_some() => {
                 kept.extend(loaded(compute).into_iter().filter(|&b| repeats(graph, compute, b)));
             }
+            StageKind::Compute(_) if &*stage.tag == te::KEPT => kept.extend(&stage.outputs),
             StageKind::Compute(_) | StageKind::Placeholder => {}
         }
     }

@@ -183,6 +183,29 @@ fn lower_concatenate(
     out: &[TensorType],
 ) -> Result<Vec<te::Tensor>, OpError> {
     let d = normalize_axis(attrs.read::<ConcatenateAttrs>().axis, out[0].rank())?;
+    let fields = in_runs(args.to_vec(), |run| {
+        let mut shape = run[0].shape.clone();
+        shape[d] = run.iter().map(|field| field.shape[d]).sum();
+        concatenated(g, run, d, &TensorType::of(&shape, out[0].dtype), te::KEPT)
+    });
+    Ok(vec![concatenated(g, &fields, d, &out[0], "injective")])
+}
+
+/// The most fields that one stage chooses from: a kernel has a parameter and a branch for each.
+const MAX_FIELDS: usize = 64;
+
+/// The fields, runs of which are joined until there are few enough.
+fn in_runs(
+    mut fields: Vec<te::Tensor>,
+    mut join: impl FnMut(&[te::Tensor]) -> te::Tensor,
+) -> Vec<te::Tensor> {
+    while fields.len() > MAX_FIELDS {
+        fields = fields.chunks(MAX_FIELDS).map(&mut join).collect();
+    }
+    fields
+}
+
+fn concatenated(g: &mut te::Graph, args: &[te::Tensor], d: usize, out: &TensorType, tag: &str) -> te::Tensor {
     // Empty fields are never chosen, so they get no branch.
     let mut fields = Vec::new();
     let mut end = 0;
@@ -190,14 +213,14 @@ fn lower_concatenate(
         fields.push((end, field));
         end += field.shape[d];
     }
-    Ok(vec![g.compute("concatenate", "injective", &out[0], |index| match fields.as_slice() {
-        [] => zero(out[0].dtype),
+    g.compute("concatenate", tag, out, |index| match fields.as_slice() {
+        [] => zero(out.dtype),
         fields => choose(fields, &index[d], &|start, field: &te::Tensor| {
             let mut from = index.to_vec();
             from[d] = index[d].clone() - start;
             field.at(&from)
         }),
-    })])
+    })
 }
 
 /// The element of the field in whose range `at` falls, by bisection: fields begin at
@@ -234,12 +257,26 @@ fn lower_stack(
     out: &[TensorType],
 ) -> Result<Vec<te::Tensor>, OpError> {
     let d = normalize_axis(attrs.read::<StackAttrs>().axis, out[0].rank())?;
+    if args.len() <= MAX_FIELDS {
+        return Ok(vec![stacked(g, args, d, &out[0], "injective")]);
+    }
+    let run = |g: &mut te::Graph, fields: &[te::Tensor]| {
+        let mut shape = fields[0].shape.clone();
+        shape.insert(d, fields.len());
+        stacked(g, fields, d, &TensorType::of(&shape, out[0].dtype), te::KEPT)
+    };
+    let runs: Vec<te::Tensor> = args.chunks(MAX_FIELDS).map(|fields| run(g, fields)).collect();
+    let axis = ConcatenateAttrs { axis: d as i64 }.attrs();
+    lower_concatenate(g, &runs, &axis, out)
+}
+
+fn stacked(g: &mut te::Graph, args: &[te::Tensor], d: usize, out: &TensorType, tag: &str) -> te::Tensor {
     let fields: Vec<(usize, &te::Tensor)> = args.iter().enumerate().collect();
-    Ok(vec![g.compute("stack", "injective", &out[0], |index| {
+    g.compute("stack", tag, out, |index| {
         let mut from = index.to_vec();
         from.remove(d);
         choose(&fields, &index[d], &|_, field| field.at(&from))
-    })])
+    })
 }
 
 /// The parts of `split`: where each begins and how long it is.
