@@ -7,7 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use fermata_ir::diag::Diagnostics;
-use fermata_ir::entity::SecondaryMap;
+use fermata_ir::entity::{EntitySet, SecondaryMap};
 use fermata_ir::expr::{Callee, Expr, ExprId, GlobalId, Module, VarId};
 use fermata_ir::op::Purity;
 use fermata_ir::walk;
@@ -36,28 +36,16 @@ pub static PASS: PassDef = PassDef {
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let ignore = context.bool("ignore_impurity");
     let purity = Purities::of(module);
-    let mut uses: BTreeMap<VarId, u32> = BTreeMap::new();
-    let reachable = walk::reachable(module);
-    for &expr in &reachable {
-        if let Expr::Var(v) = module.exprs[expr] {
-            *uses.entry(v).or_default() += 1;
-        }
-    }
-    // An inner let comes before the outer one whose scope it stands in, so a dropped value
-    // gives back its uses to lets that are still to be looked at.
+    let acts = |value| !ignore && !purity.is_pure(value);
+    let live = Live::of(module, acts);
+    // An inner let comes before the outer one whose scope it stands in: where fuel ends, whatever
+    // uses a variable that stays bound does no harm.
     let mut dead: BTreeSet<ExprId> = BTreeSet::new();
-    for &expr in &reachable {
+    for expr in walk::reachable(module) {
         let Expr::Let { var, value, .. } = module.exprs[expr] else { continue };
-        let own = uses_inside(module, value, var);
-        let used = uses.get(&var).copied().unwrap_or(0) > own;
-        if used || !(ignore || purity.is_pure(value)) || !context.take_fuel() {
-            continue;
-        }
-        dead.insert(expr);
-        for inner in walk::post_order(module, &[value]) {
-            if let Expr::Var(v) = module.exprs[inner] {
-                uses.entry(v).and_modify(|n| *n = n.saturating_sub(1));
-            }
+        let idle = live.exprs.contains(expr) && !live.vars.contains(var) && !acts(value);
+        if idle && context.take_fuel() {
+            dead.insert(expr);
         }
     }
     if dead.is_empty() {
@@ -69,13 +57,41 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     }))
 }
 
-/// Uses of a variable inside the function that it names: recursion does not keep it alive.
-fn uses_inside(module: &Module, value: ExprId, var: VarId) -> u32 {
-    if !matches!(module.exprs[value], Expr::Func(_)) {
-        return 0;
+/// What the results of the functions and the effects on the way to them need.
+struct Live {
+    exprs: EntitySet<ExprId>,
+    vars: EntitySet<VarId>,
+}
+
+impl Live {
+    /// Marks from the functions' bodies on. A let's value is marked once its variable is, or at
+    /// once if it `acts`; so a use in a value that nothing needs keeps nothing alive, and neither
+    /// does the use that a recursive function makes of itself.
+    fn of(module: &Module, acts: impl Fn(ExprId) -> bool) -> Live {
+        let mut live = Live { exprs: EntitySet::new(), vars: EntitySet::new() };
+        let mut waiting: SecondaryMap<VarId, Option<ExprId>> = SecondaryMap::new();
+        let mut stack: Vec<ExprId> = module.functions().iter().map(|(_, func)| func.body).collect();
+        while let Some(expr) = stack.pop() {
+            if !live.exprs.insert(expr) {
+                continue;
+            }
+            match module.exprs[expr] {
+                Expr::Let { var, value, body } => {
+                    stack.push(body);
+                    match live.vars.contains(var) || acts(value) {
+                        true => stack.push(value),
+                        false => waiting[var] = Some(value),
+                    }
+                }
+                Expr::Var(var) => {
+                    live.vars.insert(var);
+                    stack.extend(waiting[var].take());
+                }
+                _ => stack.extend(walk::children(&module.exprs[expr])),
+            }
+        }
+        live
     }
-    let inside = walk::post_order(module, &[value]);
-    inside.iter().filter(|&&e| matches!(module.exprs[e], Expr::Var(v) if v == var)).count() as u32
 }
 
 /// Which expressions may have an effect when they are evaluated.
