@@ -322,7 +322,9 @@ impl<'w, 'a> FuncLowering<'w, 'a> {
 
     fn unsupported(&mut self, expr: ExprId, what: &str) -> Vec<BufferId> {
         self.error(expr, format!("{what} has no compiled form; the evaluator runs it (`--device interp`)"));
-        Vec::new()
+        // What uses the value is looked at all the same, for errors of its own.
+        let tensors = flatten(&self.work.module.types[expr]).unwrap_or_default();
+        tensors.iter().map(|ty| self.temporary(ty)).collect()
     }
 
     fn project(&mut self, tuple: ExprId, index: usize) -> Vec<BufferId> {
