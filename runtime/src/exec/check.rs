@@ -40,8 +40,9 @@ pub(super) fn program(program: &Program, kernels: &[CompiledKernel]) -> Result<F
     if kernels.len() != program.kernels.len() {
         return Err(Diagnostic::error(Code::ARTIFACT, "the program and its code have different kernels"));
     }
+    // A call looks into the function that it calls, which may come later.
+    program.funcs.values().try_for_each(|func| buffers(program, func))?;
     for func in program.funcs.values() {
-        buffers(program, func)?;
         let mut result = Ok(());
         each_step(&func.steps, &mut |s| {
             if result.is_ok() {
