@@ -1,8 +1,9 @@
-//! The program `testsuite`: conformance to ONNX's own node tests, and the open models against
-//! ONNX Runtime.
+//! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
+//! Runtime, generated programs.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
+mod generated;
 mod models;
 mod onnx_node;
 mod program;
@@ -13,7 +14,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
-/// Checks of Fermata that need packages.
+/// Checks of Fermata that take longer than a test, or need packages.
 #[derive(Parser)]
 #[command(name = "testsuite")]
 struct Cli {
@@ -27,12 +28,15 @@ enum Check {
     OnnxNode(onnx_node::Args),
     /// Run the open models against ONNX Runtime, on real and random inputs
     Models(models::Args),
+    /// Compile generated programs and compare them with the evaluator
+    Generated(generated::Args),
 }
 
 fn main() -> ExitCode {
     let held = match Cli::parse().check {
         Check::OnnxNode(args) => onnx_node::command(&args),
         Check::Models(args) => models::command(&args),
+        Check::Generated(args) => generated::command(&args),
     };
     match held {
         Ok(true) => ExitCode::SUCCESS,

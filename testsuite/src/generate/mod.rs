@@ -3,19 +3,29 @@
 //! The generator knows no operator. It draws a row from the table, draws arguments from what
 //! is in scope and attributes from the row's schema, and keeps the call if the row's `infer`
 //! accepts it, so an operator that is new in the table is in the programs too. Around the calls
-//! it makes constants, tuples, lets, ifs, closures and global functions, and shares nodes.
+//! it makes constants, tuples, lets, ifs, closures, global functions and recursion, shares nodes,
+//! and gives names that need quotes.
 //!
-//! All shapes are static. One seed gives one program, on every machine.
+//! All shapes are static; [`generalise`] gives one dimension a name. One seed gives one program,
+//! on every machine.
 
+mod agree;
 mod attrs;
 mod call;
 mod rng;
 mod scope;
 mod shrink;
+mod stable;
+mod structure;
+mod symbolic;
+mod text;
 mod values;
 
+pub use agree::{Fault, On, Treatment, Verdict, check, evaluate};
 pub use rng::Rng;
 pub use shrink::shrink;
+pub use symbolic::generalise;
+pub use text::{as_case, round_trip};
 
 use fermata_ir::expr::{ExprId, Function, Global, Module, VarId};
 use fermata_ir::infer::infer_module;
@@ -38,6 +48,8 @@ pub struct Options {
     pub control_flow: bool,
     /// Whether inputs hold NaN, infinities and the ends of their ranges.
     pub special_values: bool,
+    /// Whether names are ones that nobody would write.
+    pub strange_names: bool,
 }
 
 impl Default for Options {
@@ -49,6 +61,7 @@ impl Default for Options {
             max_elements: 4096,
             control_flow: true,
             special_values: true,
+            strange_names: true,
         }
     }
 }
@@ -74,6 +87,8 @@ pub struct Generator {
     depth: usize,
     /// Whether new parameters may be made here: not in a global function.
     in_main: bool,
+    /// How many names were made.
+    names: usize,
 }
 
 impl Generator {
@@ -92,6 +107,7 @@ impl Generator {
             inputs: Vec::new(),
             depth: 0,
             in_main: true,
+            names: 0,
         }
     }
 
@@ -100,10 +116,11 @@ impl Generator {
         self.module = Module::new();
         self.params.clear();
         self.inputs.clear();
+        self.names = 0;
         let body = self.main_body(size);
         let params = std::mem::take(&mut self.params);
         let ret = self.module.types[body].clone();
-        let func = Function { type_params: vec![], params, body, ret, attrs: Default::default() };
+        let func = Function { type_params: vec![], params, body, ret, attrs: self.function_attrs() };
         self.module.globals.push(Global { name: "main".into(), func: Some(func) });
         let mut module = std::mem::take(&mut self.module);
         infer_module(&mut module).expect("programs are typed as they are made");
@@ -123,7 +140,7 @@ impl Generator {
         if !self.in_main || self.rng.chance(1, 4) {
             return self.module.constant(tensor);
         }
-        let name = format!("x{}", self.params.len());
+        let name = self.name('x');
         let var = self.module.var(name, Type::from(ty.clone()));
         self.params.push(var);
         self.inputs.push(tensor);

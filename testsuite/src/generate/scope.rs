@@ -1,6 +1,5 @@
 //! Random structure around the calls: lets, tuples, ifs, closures, global functions.
 
-use fermata_ir::build::Builder;
 use fermata_ir::expr::{Expr, ExprId, Global, VarId};
 use fermata_ir::types::{DType, TensorType, Type};
 
@@ -13,6 +12,13 @@ pub(super) struct Scope {
     pub pool: Vec<ExprId>,
     /// Lets that enclose the result, outermost first.
     lets: Vec<(VarId, ExprId)>,
+}
+
+impl Scope {
+    /// Binds a variable around the result.
+    pub fn bind(&mut self, var: VarId, value: ExprId) {
+        self.lets.push((var, value));
+    }
 }
 
 /// Deeper than this there are only calls.
@@ -51,11 +57,13 @@ impl Generator {
         let mut tries = 0;
         while made < size && tries < 8 * size {
             tries += 1;
-            made += match self.rng.below(24) {
+            made += match self.rng.below(26) {
                 0 | 1 => self.bind(scope),
                 2 if self.may_nest() && size > 2 => self.branch(scope, size / 3),
                 3 if self.may_nest() && size > 2 => self.closure(scope, size / 3),
                 4 if self.may_nest() && size > 2 && self.in_main => self.global(scope, size / 3),
+                5 => self.tuple(scope),
+                6 if self.may_nest() && size > 2 && self.in_main => self.recursion(scope, size / 4),
                 _ => match self.call(scope) {
                     Some(id) => self.take_apart(scope, id),
                     None => 0,
@@ -86,9 +94,9 @@ impl Generator {
     /// Binds something to a variable, which is used in its place from now on.
     fn bind(&mut self, scope: &mut Scope) -> usize {
         let Some(value) = scope.pool.last().copied() else { return 0 };
-        let name = format!("v{}", self.module.vars.len());
+        let name = self.local_name('v');
         let var = self.module.var(name, self.module.types[value].clone());
-        scope.lets.push((var, value));
+        scope.bind(var, value);
         let read = self.read(var);
         scope.pool.pop();
         scope.pool.push(read);
@@ -96,7 +104,7 @@ impl Generator {
     }
 
     /// Wraps the lets of a scope around its result.
-    fn close(&mut self, scope: Scope, body: ExprId) -> ExprId {
+    pub(super) fn close(&mut self, scope: Scope, body: ExprId) -> ExprId {
         scope.lets.into_iter().rev().fold(body, |body, (var, value)| self.build(|b| b.let_(var, value, body)))
     }
 
@@ -106,7 +114,7 @@ impl Generator {
     }
 
     /// An expression of a type, made from what is in scope if that can be.
-    fn of_type(&mut self, ty: &Type, scope: &mut Scope, size: usize) -> ExprId {
+    pub(super) fn of_type(&mut self, ty: &Type, scope: &mut Scope, size: usize) -> ExprId {
         self.fill(scope, size);
         let fitting: Vec<ExprId> =
             scope.pool.iter().copied().filter(|&id| self.module.types[id] == *ty).collect();
@@ -132,7 +140,7 @@ impl Generator {
         1
     }
 
-    fn condition(&mut self, scope: &Scope) -> ExprId {
+    pub(super) fn condition(&mut self, scope: &Scope) -> ExprId {
         let bool_scalar = TensorType::of(&[], DType::Bool);
         let found = scope.pool.iter().rev().copied().find(|&id| self.tensor(id) == Some(&bool_scalar));
         found.unwrap_or_else(|| self.leaf(&bool_scalar))
@@ -143,7 +151,7 @@ impl Generator {
         let count = 1 + self.rng.below(2);
         let args: Vec<ExprId> = (0..count).map(|_| *self.rng.pick(&scope.pool)).collect();
         let params = args.iter().map(|&arg| {
-            let name = format!("p{}", self.module.vars.len());
+            let name = self.name('p');
             self.module.var(name, self.module.types[arg].clone())
         });
         (params.collect(), args)
@@ -158,9 +166,9 @@ impl Generator {
         self.depth -= 1;
         let mut func = self.build(|b| b.func(&params, result));
         if self.rng.chance(1, 2) {
-            let var =
-                self.module.var(format!("f{}", self.module.vars.len()), self.module.types[func].clone());
-            scope.lets.push((var, func));
+            let name = self.local_name('f');
+            let var = self.module.var(name, self.module.types[func].clone());
+            scope.bind(var, func);
             func = self.read(var);
         }
         for _ in 0..1 + self.rng.below(2) {
@@ -178,8 +186,9 @@ impl Generator {
         let result = self.function_body(&params, &mut Scope::default(), size);
         self.in_main = true;
         self.depth -= 1;
-        let func = Builder::new(&mut self.module).function(&params, result).expect("the body is typed");
-        let name = format!("f{}", self.module.globals.len()).into();
+        let mut func = self.build(|b| b.function(&params, result));
+        func.attrs = self.function_attrs();
+        let name = self.name('f');
         let global = self.module.globals.push(Global { name, func: Some(func) });
         let callee = self.build(|b| b.add(Expr::Global(global)));
         for _ in 0..1 + self.rng.below(2) {
@@ -197,10 +206,5 @@ impl Generator {
         self.fill(scope, size);
         let result = *scope.pool.last().expect("a function has a parameter");
         self.close(std::mem::take(scope), result)
-    }
-
-    /// Builds something that is well typed by construction.
-    fn build<T, E: std::fmt::Debug>(&mut self, f: impl FnOnce(&mut Builder) -> Result<T, E>) -> T {
-        f(&mut Builder::new(&mut self.module)).expect("operands were chosen to fit")
     }
 }

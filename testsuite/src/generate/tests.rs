@@ -2,10 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use fermata_ir::equal::structurally_equal;
 use fermata_ir::eval::{EvalOptions, Value, eval_global};
 use fermata_ir::expr::Callee;
-use fermata_ir::text::{LargeConstants, ParseOptions, PrintOptions, parse_module, print_module};
 use fermata_ir::verify::verify;
 use fermata_ir::walk;
 
@@ -73,23 +71,6 @@ fn shrinking_keeps_the_failure_and_little_else() {
         shrunk += usize::from(small.module.exprs.len() == 2);
     }
     assert!(shrunk > 0);
-}
-
-#[test]
-fn programs_survive_their_text() {
-    let ops = OpTable::standard();
-    for seed in 0..150 {
-        let program = Generator::new(1000 + seed).module(20).module;
-        let inline = PrintOptions { large: LargeConstants::Inline, ..PrintOptions::default() };
-        let text = print_module(&program, &inline);
-        let mut read = match parse_module("generated", &text, &ParseOptions::new(&ops)) {
-            Ok(read) => read,
-            Err(errors) => panic!("seed {seed}: {:?}\n{text}", errors.0[0]),
-        };
-        infer_module(&mut read).expect("what was well typed still is");
-        assert!(structurally_equal(&program, &read), "seed {seed}: {text}");
-        assert_eq!(print_module(&read, &inline), text, "seed {seed}");
-    }
 }
 
 #[test]
