@@ -1,7 +1,9 @@
 //! What the tests are made of: case files and their checks, the rules of the repository,
-//! generated programs, and the means to shrink one that fails.
+//! generated programs and the means to shrink one that fails, and fuzzing of every reader.
 
 pub mod case;
 pub mod filecheck;
+pub mod fuzz;
 pub mod generate;
+pub mod onnx;
 pub mod rules;

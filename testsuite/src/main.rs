@@ -1,5 +1,5 @@
 //! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
-//! Runtime, generated programs.
+//! Runtime, generated programs, fuzzing.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
@@ -13,6 +13,10 @@ mod zoo;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use fermata_testsuite::fuzz;
+
+#[global_allocator]
+static ALLOCATOR: fuzz::limits::Counting = fuzz::limits::Counting;
 
 /// Checks of Fermata that take longer than a test, or need packages.
 #[derive(Parser)]
@@ -30,6 +34,8 @@ enum Check {
     Models(models::Args),
     /// Compile generated programs and compare them with the evaluator
     Generated(generated::Args),
+    /// Try every reader with mutated inputs
+    Fuzz(fuzz::Args),
 }
 
 fn main() -> ExitCode {
@@ -37,6 +43,7 @@ fn main() -> ExitCode {
         Check::OnnxNode(args) => onnx_node::command(&args),
         Check::Models(args) => models::command(&args),
         Check::Generated(args) => generated::command(&args),
+        Check::Fuzz(args) => fuzz::command(&args),
     };
     match held {
         Ok(true) => ExitCode::SUCCESS,
