@@ -1,5 +1,5 @@
 //! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
-//! Runtime, generated programs, fuzzing.
+//! Runtime, generated programs, fuzzing, programs of great size.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
@@ -7,6 +7,7 @@ mod generated;
 mod models;
 mod onnx_node;
 mod program;
+mod scaling;
 mod venv;
 mod zoo;
 
@@ -36,6 +37,8 @@ enum Check {
     Generated(generated::Args),
     /// Try every reader with mutated inputs
     Fuzz(fuzz::Args),
+    /// Take programs of 100,000 operators from text to a result
+    Scale(scaling::Args),
 }
 
 fn main() -> ExitCode {
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         Check::Models(args) => models::command(&args),
         Check::Generated(args) => generated::command(&args),
         Check::Fuzz(args) => fuzz::command(&args),
+        Check::Scale(args) => scaling::command(&args),
     };
     match held {
         Ok(true) => ExitCode::SUCCESS,
