@@ -43,7 +43,7 @@ pub enum Verb {
 /// What model, with which sizes.
 #[derive(Args, Clone, Default)]
 pub struct ModelArgs {
-    /// An ONNX model, Relay text or a compiled artifact; `-` reads standard input
+    /// An ONNX model, the folder of a checkpoint, Relay text or a compiled artifact; `-` reads standard input
     #[arg(value_name = "MODEL")]
     pub model: PathBuf,
     /// Bind a symbolic dimension: `--dim batch=4`
@@ -198,6 +198,9 @@ pub struct InputArgs {
     /// Inputs by name from a file of arrays
     #[arg(long, value_name = "FILE.npz")]
     pub inputs: Option<PathBuf>,
+    /// A text for the tokenizer of a checkpoint; several make a batch
+    #[arg(long, value_name = "TEXT")]
+    pub text: Vec<String>,
     /// A folder of `input_0.pb`, `input_1.pb`, .. (and `output_0.pb`, ..)
     #[arg(long, value_name = "DIR")]
     pub onnx_test_data: Option<PathBuf>,
@@ -263,7 +266,7 @@ pub struct RunArgs {
     /// Worker threads
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub threads: u16,
-    /// Write the results to a file of arrays; `-` prints them
+    /// Write the results to a file of arrays; `-` prints them (of texts, the embeddings)
     #[arg(short, long, value_name = "FILE.npz", default_value = "-")]
     pub output: PathBuf,
     /// Compare the results with these

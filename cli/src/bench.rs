@@ -24,7 +24,7 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
     let limit = duration(&args.duration)?;
     let mut inputs_args = args.inputs.clone();
     inputs_args.fill.get_or_insert(Fill::Random);
-    let given = Given::new(&inputs_args)?;
+    let given = Given::new(&inputs_args, &args.model)?;
     let bindings = bindings(driver, &args.model, &given, streams)?;
     let start = Instant::now();
     let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;

@@ -22,7 +22,7 @@ pub(crate) fn command(
     args: &CompareArgs,
     streams: &mut Streams<'_>,
 ) -> Result<i32, Failure> {
-    let given = Given::new(&args.inputs)?;
+    let given = Given::new(&args.inputs, &args.model)?;
     let bindings = bindings(driver, &args.model, &given, streams)?;
     let module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
     let wanted = parameters(&module, "main")?;

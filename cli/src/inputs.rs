@@ -3,17 +3,32 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::dispatch;
+use fermata_ir::front::hf::tokenizer::Tokenizer;
 use fermata_ir::front::{npy, onnx};
 use fermata_ir::scalar::Scalar;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::{DType, TensorType};
 
-use crate::args::{Fill, InputArgs};
+use crate::args::{Fill, InputArgs, ModelArgs};
+use crate::model::Bindings;
 use crate::{Failure, Streams};
 
 /// Arrays by name.
 pub type Arrays = BTreeMap<String, Tensor>;
+
+/// Texts as the inputs of a checkpoint's encoder, of the length that `--dim seq` gives.
+fn tokens(texts: &[String], model: &ModelArgs) -> Result<Arrays, Failure> {
+    if !model.model.is_dir() {
+        let help = "name the folder of a checkpoint, or give the tokens with --inputs";
+        let message = format!("`{}` has no tokenizer for --text", model.model.display());
+        return Err(Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help)));
+    }
+    let length = Bindings::new(model)?.dims.into_iter().find(|(name, _)| name == "seq").map(|(_, n)| n);
+    let batch = Tokenizer::read(&model.model)?.batch(texts, length).map_err(Failure::from_usage)?;
+    Ok(batch.into_iter().map(|(name, tensor)| (name.to_owned(), tensor)).collect())
+}
 
 /// A parameter that wants a value.
 #[derive(Clone, Debug)]
@@ -61,14 +76,17 @@ pub struct Given {
 }
 
 impl Given {
-    /// What the flags give.
+    /// What the flags give a model.
     ///
     /// # Errors
     /// If a flag or file is wrong.
-    pub fn new(args: &InputArgs) -> Result<Given, Failure> {
+    pub fn new(args: &InputArgs, model: &ModelArgs) -> Result<Given, Failure> {
         let mut given = Given::default();
+        if !args.text.is_empty() {
+            given.named = tokens(&args.text, model)?;
+        }
         if let Some(path) = &args.inputs {
-            given.named = read_npz(path)?;
+            given.named.extend(read_npz(path)?);
         }
         if let Some(dir) = &args.onnx_test_data {
             given.placed = read_test_data(dir, "input_")?;

@@ -1,4 +1,5 @@
-//! Whatever the user named, as a module: an ONNX model, Relay text or an artifact, told by content.
+//! Whatever the user named, as a module: an ONNX model, a checkpoint's folder, Relay text or an
+//! artifact, told by content.
 
 use std::io::Read;
 use std::path::{Path, PathBuf};
@@ -6,7 +7,7 @@ use std::path::{Path, PathBuf};
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::expr::Module;
 use fermata_ir::front::onnx::{ImportOptions, import_bytes, import_file, input_names, shape_inputs};
-use fermata_ir::front::{Kind, SNIFF_BYTES, sniff};
+use fermata_ir::front::{Kind, SNIFF_BYTES, hf, sniff};
 use fermata_ir::infer::{bind_dims, bind_shapes, infer_module};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::text::{self, ParseOptions};
@@ -90,6 +91,9 @@ pub fn load(
     let mut module = match kind {
         Some(Kind::Onnx) => import(&args.model, &name, bytes, bindings)?,
         Some(Kind::Relay) => parse(driver, args, &name, bytes)?,
+        Some(Kind::Checkpoint) => {
+            hf::import_dir(&args.model).map_err(|d| Failure::refused(d, &text::sources(&name, "")))?
+        }
         Some(Kind::Artifact) if bytes.is_none() => return Ok(Model::Artifact(args.model.clone())),
         Some(Kind::Artifact) => {
             return Err(Failure::usage("an artifact is read from a file, not from standard input"));
@@ -100,7 +104,7 @@ pub fn load(
     let refused = |d: Diagnostics| Failure::refused(d, &sources);
     let dims: Vec<(&str, usize)> = bindings.dims.iter().map(|(n, s)| (&**n, *s)).collect();
     infer_module(&mut module).map_err(refused)?;
-    if kind == Some(Kind::Relay) {
+    if matches!(kind, Some(Kind::Relay | Kind::Checkpoint)) {
         bind_dims(&mut module, &dims).map_err(refused)?;
         if let Some(main) = module.global("main") {
             let shapes: Vec<(&str, Vec<usize>)> =
@@ -128,6 +132,9 @@ fn open(path: &Path, streams: &mut Streams<'_>) -> Result<Opened, Failure> {
         return Ok((STDIN.into(), kind, Some(bytes)));
     }
     let name = path.display().to_string();
+    if path.is_dir() {
+        return Ok((name, Some(Kind::Checkpoint), None));
+    }
     let cannot = |e: std::io::Error| Failure::usage(format!("cannot read `{name}`: {e}"));
     let mut file = std::fs::File::open(path).map_err(cannot)?;
     let mut head = vec![0; SNIFF_BYTES];
@@ -146,13 +153,15 @@ fn unreadable(name: &str, kind: Option<Kind>) -> Failure {
         None => "nothing that is known here",
         Some(Kind::Tir) => "TIR, which `fermata opt` reads",
         Some(Kind::Npy | Kind::Npz) => "arrays; give them with --inputs",
-        Some(Kind::Safetensors) => "weights without a program; give them with --weights",
+        Some(Kind::Safetensors) => {
+            "weights without a program; name their folder, or give them with --weights"
+        }
         Some(Kind::Gguf) => "a GGUF checkpoint, which is not supported",
-        Some(Kind::Onnx | Kind::Relay | Kind::Artifact) => "a model",
+        Some(Kind::Onnx | Kind::Relay | Kind::Artifact | Kind::Checkpoint) => "a model",
     };
     let message = format!("`{name}` is no model: it holds {found}");
     Diagnostic::error(Code::IMPORT_FORMAT, message)
-        .help("a model is an ONNX file, Relay text or an artifact of `fermata compile`")
+        .help("a model is an ONNX file, the folder of a checkpoint, Relay text or an artifact of `fermata compile`")
         .into()
 }
 
@@ -222,6 +231,9 @@ pub struct OnnxInputs {
 /// # Errors
 /// If the file cannot be read or is malformed.
 pub fn onnx_inputs(args: &ModelArgs) -> Result<Option<OnnxInputs>, Failure> {
+    if args.model.is_dir() {
+        return Ok(None);
+    }
     let bytes = read_all(&args.model, None)?;
     if sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]) != Some(Kind::Onnx) {
         return Ok(None);

@@ -38,7 +38,7 @@ pub(crate) fn command(driver: &Driver, args: &OptArgs, streams: &mut Streams<'_>
 /// The text of the file, if it holds TIR.
 fn tir_text(args: &OptArgs) -> Result<Option<(String, String)>, Failure> {
     let path = &args.model.model;
-    if path.as_os_str() == "-" {
+    if path.as_os_str() == "-" || path.is_dir() {
         return Ok(None);
     }
     let name = path.display().to_string();

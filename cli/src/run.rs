@@ -3,7 +3,7 @@
 use fermata_ir::compare::{Tolerance, compare, compare_with};
 use fermata_ir::eval::{EvalOptions, Value, eval_global};
 use fermata_ir::expr::Module;
-use fermata_ir::front::onnx::output_names;
+use fermata_ir::front::{hf, output_names};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::TensorType;
 use fermata_runtime::exec::{Session, SessionOptions};
@@ -19,7 +19,7 @@ pub type Results = Vec<(String, Tensor)>;
 
 /// `fermata run`.
 pub(crate) fn command(driver: &Driver, args: &RunArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
-    let given = Given::new(&args.inputs)?;
+    let given = Given::new(&args.inputs, &args.model)?;
     let results = match args.device {
         Device::Interp => {
             let bindings = bindings(driver, &args.model, &given, streams)?;
@@ -40,7 +40,9 @@ pub(crate) fn command(driver: &Driver, args: &RunArgs, streams: &mut Streams<'_>
         }
     };
     if args.output.as_os_str() == "-" {
-        for (name, tensor) in &results {
+        // Of texts, the embeddings are asked for; the states of all tokens would hide them.
+        let shown = |name: &str| args.inputs.text.is_empty() || name == hf::EMBEDDING;
+        for (name, tensor) in results.iter().filter(|(name, _)| shown(name)) {
             let text = match args.print_top {
                 Some(count) => output::top_text(name, tensor, count),
                 None => output::result_text(name, tensor),
@@ -79,6 +81,7 @@ pub fn bindings(
             }
             inputs.names
         }
+        None if args.model.is_dir() => hf::INPUTS.map(str::to_owned).into(),
         None => open_parameters(driver, args, &bindings, streams)?,
     };
     for (name, shape) in given.shapes(&names) {

@@ -4,8 +4,14 @@
 //! its input as hostile: lengths are checked before anything is allocated, and what is
 //! wrong is a diagnostic that names the place.
 
+pub mod hf;
 pub mod npy;
 pub mod onnx;
+
+use std::sync::Arc;
+
+use crate::expr::Function;
+use crate::op::AttrValue;
 
 /// What a file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,6 +32,8 @@ pub enum Kind {
     Safetensors,
     /// A quantised checkpoint of llama.cpp.
     Gguf,
+    /// A folder of a checkpoint with its configuration.
+    Checkpoint,
 }
 
 /// How many bytes of a file [`sniff`] looks at.
@@ -52,6 +60,21 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
         return Some(if is_tir { Kind::Tir } else { Kind::Relay });
     }
     looks_like_model(head).then_some(Kind::Onnx)
+}
+
+/// The names of a module's results, as the function attribute `outputs` lists them.
+fn names_attr(names: &[&str]) -> AttrValue {
+    AttrValue::List(names.iter().map(|n| AttrValue::Str(Arc::from(*n))).collect())
+}
+
+/// The names of a function's results, as the importer noted them.
+pub fn output_names(func: &Function) -> Vec<String> {
+    let Some(AttrValue::List(names)) = func.attrs.get("outputs") else { return Vec::new() };
+    let text = |v: &AttrValue| match v {
+        AttrValue::Str(s) => s.to_string(),
+        _ => String::new(),
+    };
+    names.iter().map(text).collect()
 }
 
 /// A zip file whose first entry is an array is an npz.

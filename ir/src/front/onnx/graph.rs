@@ -7,7 +7,6 @@
 
 use std::collections::BTreeMap;
 use std::rc::Rc;
-use std::sync::Arc;
 
 use super::fold::Folder;
 use super::node::Cx;
@@ -520,10 +519,4 @@ impl<'a> Importer<'a> {
 fn node_name(node: &Node<'_>, index: usize) -> String {
     let name = if node.name.is_empty() { node.op_type } else { node.name };
     format!("{name} (node #{index})")
-}
-
-/// The names of a module's results, as the function attribute `outputs` lists them.
-pub(super) fn names_attr(names: &[&str]) -> crate::op::AttrValue {
-    let names = names.iter().map(|n| crate::op::AttrValue::Str(Arc::from(*n)));
-    crate::op::AttrValue::List(names.collect())
 }

@@ -6,11 +6,12 @@
 use std::collections::BTreeSet;
 
 use super::ImportOptions;
-use super::graph::{Importer, Value, names_attr};
+use super::graph::{Importer, Value};
 use super::proto::{DimProto, Graph, TensorTypeProto, TypeProto, ValueInfo};
 use super::tensor::dtype_of;
 use crate::diag::{Code, Diagnostic, nearest};
 use crate::expr::{Args, Expr, FuncAttrs, Function, Global, VarId};
+use crate::front::names_attr;
 use crate::types::{Dim, TensorType, Type};
 
 /// Binds the inputs and initializers of the main graph; gives the parameters.
@@ -198,14 +199,4 @@ pub(super) fn finish(
     let func = Function { type_params: Vec::new(), params, body, ret, attrs };
     im.module.globals.push(Global { name: "main".into(), func: Some(func) });
     Ok(())
-}
-
-/// The names of a function's results, as the importer noted them.
-pub fn output_names(func: &Function) -> Vec<String> {
-    let Some(crate::op::AttrValue::List(names)) = func.attrs.get("outputs") else { return Vec::new() };
-    let text = |v: &crate::op::AttrValue| match v {
-        crate::op::AttrValue::Str(s) => s.to_string(),
-        _ => String::new(),
-    };
-    names.iter().map(text).collect()
 }

@@ -3,7 +3,7 @@
 //! [`import_file`] gives a module whose function `@main` has the model's inputs as
 //! parameters, under their names, and its outputs as result: one value, or a tuple of
 //! several. The names of the outputs are in the function's attribute `outputs`
-//! ([`output_names`]). Named dimensions are symbolic; [`ImportOptions`] binds them.
+//! ([`output_names`](super::output_names)). Named dimensions are symbolic; [`ImportOptions`] binds them.
 //! Every expression's span is the path of its node: `main > NAME (node #i)`.
 //!
 //! Nothing of a model is trusted: lengths are checked against the file before anything is
@@ -38,7 +38,6 @@ use crate::entity::EntityRef;
 use crate::expr::Module;
 use crate::tensor::Tensor;
 
-pub use inputs::output_names;
 pub use support::{input_names, shape_inputs, supported};
 
 /// The file that spans of an imported module, and of errors in reading it, point into.

@@ -4,10 +4,11 @@ mod control;
 mod hostile;
 mod write;
 
-use super::{ImportOptions, import_bytes, output_names, read_tensor, shape_inputs};
+use super::{ImportOptions, import_bytes, read_tensor, shape_inputs};
 use crate::diag::{Code, Diagnostics, Span};
 use crate::eval::{Value, eval_global};
 use crate::expr::{Expr, Module};
+use crate::front::output_names;
 use crate::op::Op;
 use crate::tensor::Tensor;
 use crate::types::{DType, Dim};
