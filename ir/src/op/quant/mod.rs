@@ -1,4 +1,7 @@
-//! Quantised operators in Relay's manner: integers with scales and zero points as arguments.
+//! Quantised operators: integers with scales and zero points as arguments.
+//!
+//! Those named `qnn.` are Relay's. Those named `quant.` are ours: the data's scale is found as
+//! the program runs ([`per_token`]), and a product gives real numbers ([`dense`]).
 //!
 //! ONNX's operators are these: `QuantizeLinear` and `DequantizeLinear` are `qnn.quantize` and
 //! `qnn.dequantize`; `MatMulInteger` and `ConvInteger` are `qnn.dense` (or `qnn.batch_matmul`)
@@ -8,11 +11,17 @@
 
 pub mod arith;
 pub mod convert;
+pub mod dense;
+pub mod packed;
 mod param;
+pub mod per_token;
 pub mod product;
 
 pub use arith::{QNN_ADD, QNN_CONCATENATE, QNN_MUL, QnnBroadcastAttrs, QnnConcatenateAttrs};
 pub use convert::{DEQUANTIZE, DequantizeAttrs, QUANTIZE, QuantizeAttrs, REQUANTIZE, RequantizeAttrs};
+pub use dense::{QUANT_DENSE, QUANT_MATMUL, QuantDenseAttrs};
+pub use packed::{PANEL, QUANT_DENSE_PACK, QUANT_DENSE_PACK_WEIGHT, QuantDensePackAttrs};
+pub use per_token::{QUANTIZE_PER_TENSOR, QUANTIZE_PER_TOKEN, quantize_rows};
 pub use product::{QNN_BATCH_MATMUL, QNN_CONV2D, QNN_DENSE};
 
 #[cfg(test)]
@@ -30,5 +39,11 @@ pub const OPS: &[&OpDef] = &[
     &QNN_DENSE,
     &QNN_MUL,
     &QUANTIZE,
+    &QUANTIZE_PER_TENSOR,
+    &QUANTIZE_PER_TOKEN,
+    &QUANT_DENSE,
+    &QUANT_DENSE_PACK,
+    &QUANT_DENSE_PACK_WEIGHT,
+    &QUANT_MATMUL,
     &REQUANTIZE,
 ];

@@ -142,3 +142,79 @@ fn add_mul_and_concatenate() {
     let y = run(op, &args, &attrs(op, &[("axis", AttrValue::Int(1))])).unwrap();
     assert_eq!(data::<u8>(&y), [106, 113, 101, 36, 164, 102]);
 }
+
+#[test]
+fn quantize_per_token_scales_each_row() {
+    let x = tensor(&[4, 3], &[127f32, -2.5, 3.5, 0.0, -0.0, 0.0, 1.0, f32::NAN, 2.0, 1e-45, -1e-45, 0.0]);
+    let y = run(&QUANTIZE_PER_TOKEN, std::slice::from_ref(&x), &attrs(&QUANTIZE_PER_TOKEN, &[])).unwrap();
+    let fields = y.as_tuple().unwrap();
+    assert_eq!(data::<i8>(&fields[0]), [127, -2, 4, 0, 0, 0, 0, 0, 0, 0, 0, 0]);
+    let scales = data::<f32>(&fields[1]);
+    assert_eq!(scales[..2], [1.0, 1.0]);
+    assert!(scales[2].is_nan());
+    assert_eq!(scales[3], 1.0);
+    let x = tensor(&[2, 2], &[1f32, -4.0, f32::INFINITY, 2.0]);
+    let y = run(&QUANTIZE_PER_TOKEN, &[x], &attrs(&QUANTIZE_PER_TOKEN, &[])).unwrap();
+    assert!(data::<f32>(&y.as_tuple().unwrap()[1])[1].is_nan());
+    let x = tensor(&[2, 2], &[1f32, -4.0, 2.0, 0.0]);
+    let y = run(&QUANTIZE_PER_TENSOR, &[x], &attrs(&QUANTIZE_PER_TENSOR, &[])).unwrap();
+    let fields = y.as_tuple().unwrap();
+    assert_eq!(data::<i8>(&fields[0]), [32, -127, 64, 0]);
+    assert_eq!(data::<f32>(&fields[1]), [4f32 / 127.0]);
+    let empty = tensor(&[2, 0], &[0f32; 0]);
+    let y = run(&QUANTIZE_PER_TOKEN, &[empty], &attrs(&QUANTIZE_PER_TOKEN, &[])).unwrap();
+    assert_eq!(data::<f32>(&y.as_tuple().unwrap()[1]), [1.0, 1.0]);
+    infer(&QUANTIZE_PER_TOKEN, &[f(1.0).ty()], &attrs(&QUANTIZE_PER_TOKEN, &[])).unwrap_err();
+}
+
+#[test]
+fn a_quantised_dense_gives_real_numbers() {
+    let (x, w) = (tensor(&[2, 3], &[1i8, 2, -3, 127, -127, 0]), tensor(&[2, 3], &[1i8, 1, 1, -127, 127, 2]));
+    let scales = [tensor(&[2], &[0.5f32, 2.0]), tensor(&[2], &[1f32, 0.25])];
+    let bias = tensor(&[2], &[10f32, -1.0]);
+    let args = [x.clone(), w, scales[0].clone(), scales[1].clone(), bias];
+    // Sums: [0, 121] and [0, -32258].
+    let expected = [10.0, 121.0 * 0.125 - 1.0, 10.0, -32258.0 * 0.5 - 1.0];
+    let of = |op: &OpDef, args: &[Value], given: &[(&str, AttrValue)]| {
+        data::<f32>(&run(op, args, &attrs(op, given)).unwrap())
+    };
+    assert_eq!(of(&QUANT_DENSE, &args, &[]), expected);
+    assert_eq!(of(&QUANT_DENSE, &args, &[("activation", text("relu"))])[3], 0.0);
+    let gelu = of(&QUANT_DENSE, &args, &[("activation", text("gelu"))]);
+    assert!((gelu[0] - 10.0).abs() < 1e-5 && gelu[3] == 0.0, "{gelu:?}");
+    let mut transposed = args.clone();
+    transposed[1] = tensor(&[3, 2], &[1i8, -127, 1, 127, 1, 2]);
+    assert_eq!(of(&QUANT_MATMUL, &transposed, &[]), expected);
+    // One scale for everything, no bias, and zero points: sums of (x - 1) * (w - [0, 1]).
+    let zeros = [tensor(&[], &[0f32]), tensor(&[2], &[1, 1]), tensor(&[2], &[0, 1])];
+    let args = [&[x, args[1].clone(), f(1.0), f(0.5)], &zeros[..]].concat();
+    let sum = |x: [i32; 3], w: [i32; 3]| x.iter().zip(w).map(|(x, w)| x * w).sum::<i32>() as f32 * 0.5;
+    let rows = [[0, 1, -4], [126, -128, -1]];
+    let expected: Vec<f32> = rows.iter().flat_map(|&r| [sum(r, [1; 3]), sum(r, [-128, 126, 1])]).collect();
+    assert_eq!(of(&QUANT_DENSE, &args, &[]), expected);
+}
+
+#[test]
+fn a_packed_quantised_dense_is_the_plain_one() {
+    for (m, n, k) in [(1, 1, 1), (3, 17, 5), (2, 16, 8), (0, 3, 4), (2, 3, 0)] {
+        let numbers =
+            |len: usize, step: usize| -> Vec<i8> { (0..len).map(|i| (i * step % 255) as u8 as i8).collect() };
+        let floats = |len: usize| -> Vec<f32> { (0..len).map(|i| 0.25 + i as f32).collect() };
+        let (x, w) = (tensor(&[m, k], &numbers(m * k, 37)), tensor(&[n, k], &numbers(n * k, 91)));
+        let rest = [tensor(&[m], &floats(m)), tensor(&[n], &floats(n)), tensor(&[n], &floats(n))];
+        let plain = [&[x.clone(), w.clone()], &rest[..]].concat();
+        let expected = run(&QUANT_DENSE, &plain, &attrs(&QUANT_DENSE, &[])).unwrap();
+        let panels =
+            run(&QUANT_DENSE_PACK_WEIGHT, std::slice::from_ref(&w), &attrs(&QUANT_DENSE_PACK_WEIGHT, &[]));
+        let sums: Vec<i32> = data::<i8>(&w)
+            .chunks(k.max(1))
+            .map(|row| row.iter().map(|&v| i32::from(v)).sum())
+            .chain(std::iter::repeat(0))
+            .take(n)
+            .collect();
+        let packed = [&[x, panels.unwrap(), tensor(&[n], &sums)], &rest[..]].concat();
+        let given = [("units", AttrValue::Int(n as i64))];
+        let found = run(&QUANT_DENSE_PACK, &packed, &attrs(&QUANT_DENSE_PACK, &given)).unwrap();
+        assert_eq!(data::<f32>(&found), data::<f32>(&expected), "{m}x{n}x{k}");
+    }
+}
