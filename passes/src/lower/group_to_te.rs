@@ -161,7 +161,7 @@ impl Builder<'_> {
         let lowered = te(&mut self.te.graph, &args, &call.attrs, &outs);
         self.te.name.push('_');
         self.te.name.push_str(&op.name().replace('.', "_"));
-        if let Ok([output]) = lowered.as_deref() {
+        if let Ok([output, ..]) = lowered.as_deref() {
             let origin = Origin { op, attrs: call.attrs.clone(), args };
             self.te.origins.insert(output.id, origin);
         }

@@ -9,11 +9,17 @@ use fermata_ir::expr::{Call, Expr, ExprId, Module};
 use fermata_ir::op::conv::{
     CONV2D, CONV2D_PACK_WEIGHT, CONV2D_PACKED, Conv2dAttrs, Conv2dPackWeightAttrs, Conv2dPackedAttrs,
 };
+use fermata_ir::op::elemwise::{CAST, CastAttrs};
 use fermata_ir::op::nn::{
     DENSE, DENSE_PACK, DENSE_PACK_WEIGHT, DensePackAttrs, DensePackWeightAttrs, MATMUL, MatmulAttrs,
 };
+use fermata_ir::op::quant::{
+    QUANT_DENSE, QUANT_DENSE_PACK, QUANT_DENSE_PACK_WEIGHT, QuantDenseAttrs, QuantDensePackAttrs,
+};
+use fermata_ir::op::reduce::{ReduceAttrs, SUM};
 use fermata_ir::op::transform::{TRANSPOSE, TransposeAttrs};
-use fermata_ir::op::{Op, OpAttrs};
+use fermata_ir::op::{Attrs, Op, OpAttrs};
+use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 
 use super::rewrite::{rebuild_functions, static_shape};
@@ -44,6 +50,10 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
 
 fn alter(module: &mut Module, expr: ExprId, target: &CpuTarget) -> Option<ExprId> {
     let (op, call) = module.as_op_call(expr)?;
+    if op.is(&QUANT_DENSE) {
+        let call = call.clone();
+        return pack_quantised(module, expr, &call);
+    }
     let is_product = op.is(&DENSE) || op.is(&MATMUL);
     if !is_product && !op.is(&CONV2D) {
         return None;
@@ -93,6 +103,36 @@ fn pack_product(
     let panels = build.call(&DENSE_PACK_WEIGHT, &[rows], pack).ok()?;
     let attrs = DensePackAttrs { units: units as i64, out_dtype: None }.attrs();
     build.call(&DENSE_PACK, &[call.args[0], panels], attrs).ok()
+}
+
+/// `quant.dense` with a scale a row and a channel, on panels and the sums of the weight's rows.
+/// Zero points, other results and activations stay with the generic loops.
+fn pack_quantised(module: &mut Module, expr: ExprId, call: &Call) -> Option<ExprId> {
+    let attrs: QuantDenseAttrs = call.attrs.read();
+    let [data, weight, data_scale, weight_scale, ref bias @ ..] = call.args[..] else { return None };
+    let shape = static_shape(module, weight)?;
+    let (_, rows) = module.types[data].as_tensor()?.shape.split_last()?;
+    let plain = &*attrs.activation == "none" && attrs.out_dtype == DType::F32 && bias.len() <= 1;
+    let a_row_each = !rows.is_empty() && module.types[data_scale].as_tensor()?.shape == rows;
+    let is_vector = |e: ExprId| static_shape(module, e).is_some_and(|s| s == shape[..1]);
+    let a_channel_each = is_vector(weight_scale) && bias.iter().all(|&b| is_vector(b));
+    if !plain || !a_row_each || !a_channel_each || module.as_const(weight)?.is_empty() {
+        return None;
+    }
+    let units = shape[0];
+    let span = module.spans[expr].clone();
+    let mut build = Builder::new(module);
+    build.with_span(span);
+    let bias = match bias.first() {
+        Some(&bias) => bias,
+        None => build.constant(Tensor::zeros(DType::F32, &[units]).ok()?),
+    };
+    let panels = build.call(&QUANT_DENSE_PACK_WEIGHT, &[weight], Attrs::NONE).ok()?;
+    let wide = build.call(&CAST, &[weight], CastAttrs { dtype: DType::I32 }.attrs()).ok()?;
+    let over_k = ReduceAttrs { axis: Some(vec![1]), keepdims: false, exclude: false };
+    let sums = build.call(&SUM, &[wide], over_k.attrs()).ok()?;
+    let packed = QuantDensePackAttrs { units: units as i64 }.attrs();
+    build.call(&QUANT_DENSE_PACK, &[data, panels, sums, data_scale, weight_scale, bias], packed).ok()
 }
 
 /// `nn.conv2d` in NCHW with groups of more than one channel, on packed weights. A depthwise

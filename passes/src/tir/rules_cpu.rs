@@ -6,6 +6,7 @@
 //! repeated, a value that is read under a select.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use fermata_ir::scalar::{BinaryOp, UnaryOp};
 use fermata_ir::te::{self, Axis, Compute, Graph, Stage, StageKind};
@@ -45,6 +46,9 @@ pub fn schedule(
     outputs: &[BufferId],
     target: &CpuTarget,
 ) -> Result<Vec<Scheduled>, Unschedulable> {
+    if let Some(kernel) = tensorize::quantize_i8::emit(name, graph, origins, outputs) {
+        return Ok(vec![kernel]);
+    }
     let mut kept: BTreeSet<BufferId> = outputs.iter().copied().collect();
     kept.extend(must_keep(graph, origins));
     loop {
@@ -166,17 +170,28 @@ fn emit_extern(name: &str, graph: &Graph, stage: &Stage, allocs: &[BufferId], bo
     finish(func, stage, allocs.to_vec(), Stmt::For { var, extent, kind: LoopKind::Tiles, body: inner.into() })
 }
 
+/// The kernel that writes a stage's outputs by a loop over tiles.
+pub fn finish(func: PrimFunc, stage: &Stage, scratch: Vec<BufferId>, tiles: Stmt) -> Scheduled {
+    finish_outputs(func, stage.name.clone(), &stage.outputs, scratch, tiles)
+}
+
 /// Wraps the body of the tile loop in the block that owns the scratch, and finds the parameters.
-pub fn finish(mut func: PrimFunc, stage: &Stage, scratch: Vec<BufferId>, tiles: Stmt) -> Scheduled {
+pub fn finish_outputs(
+    mut func: PrimFunc,
+    name: Arc<str>,
+    outputs: &[BufferId],
+    scratch: Vec<BufferId>,
+    tiles: Stmt,
+) -> Scheduled {
     let Stmt::For { var, extent, kind, body } = tiles else {
         unreachable!("a kernel is a loop over tiles");
     };
     let inputs: Vec<BufferId> = super::walk::globals_read(&body, &func)
         .into_iter()
-        .filter(|b| !stage.outputs.contains(b) && !scratch.contains(b))
+        .filter(|b| !outputs.contains(b) && !scratch.contains(b))
         .collect();
     let block = Block {
-        name: stage.name.clone(),
+        name,
         iters: Vec::new(),
         predicate: None,
         reads: Vec::new(),
@@ -188,9 +203,9 @@ pub fn finish(mut func: PrimFunc, stage: &Stage, scratch: Vec<BufferId>, tiles: 
     };
     let body = Box::new(Stmt::Block(Box::new(block)));
     func.body = Stmt::For { var, extent, kind, body };
-    func.outputs = stage.outputs.len();
-    func.params = inputs.iter().chain(&stage.outputs).copied().collect();
-    Scheduled { func, inputs, outputs: stage.outputs.clone() }
+    func.outputs = outputs.len();
+    func.params = inputs.iter().chain(outputs).copied().collect();
+    Scheduled { func, inputs, outputs: outputs.to_vec() }
 }
 
 /// A kernel that computes a kept tensor, with everything that is not kept inside it.

@@ -6,6 +6,8 @@
 
 mod conv;
 mod product;
+mod product_i8;
+pub mod quantize_i8;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -32,7 +34,7 @@ pub struct Origin {
     pub args: Vec<Tensor>,
 }
 
-/// Origins by the tensor made.
+/// Origins by the tensor made, the first one where there are several.
 pub type Origins = BTreeMap<BufferId, Origin>;
 
 /// Floating-point operations that a tile should be worth.
@@ -59,7 +61,7 @@ pub fn arguments(origins: &Origins, tensor: BufferId) -> Option<&[Tensor]> {
     let handled = origin.op.is(&DENSE_PACK)
         || origin.op.is(&CONV2D_PACKED)
         || origin.op.is(&CONV2D) && conv::is_depthwise(origin);
-    (handled && f32_only).then_some(&origin.args)
+    (handled && f32_only || product_i8::is_product(origin)).then_some(&origin.args)
 }
 
 /// The anchor that a root stage can be computed with: itself, or the only tensor of an
@@ -151,6 +153,8 @@ pub fn emit(
     let nest = Nest::new(name, Inliner::new(graph, kept), kept);
     if anchored.origin.op.is(&DENSE_PACK) {
         product::emit(nest, anchored, target)
+    } else if product_i8::is_product(anchored.origin) {
+        product_i8::emit(nest, anchored, anchored.origin)
     } else {
         conv::emit(nest, anchored)
     }

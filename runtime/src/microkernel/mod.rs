@@ -7,7 +7,9 @@
 mod conv2d_f32;
 mod depthwise_conv2d_f32;
 mod gemm_f32;
+mod gemm_i8;
 mod math;
+mod quantize_i8;
 mod tile_f32;
 
 #[cfg(test)]
@@ -26,6 +28,11 @@ pub const PANEL_ROWS: usize = 8;
 
 /// The implementation of a tensor intrinsic for a machine with these features.
 pub fn lookup(name: &str, features: CpuFeatures) -> Option<IntrinsicFn> {
+    match name {
+        "gemm_i8" => return Some(product_i8(features)),
+        "quantize_i8" => return Some(quantisation_i8(features)),
+        _ => {}
+    }
     #[cfg(target_arch = "x86_64")]
     {
         use tile_f32::{Avx2, Avx512};
@@ -51,6 +58,31 @@ fn products<S: Tiles>(name: &str, depthwise: IntrinsicFn) -> Option<IntrinsicFn>
         "pack_b_f32" => gemm_f32::pack_columns,
         _ => return None,
     })
+}
+
+/// The product of int8 numbers on an instruction set.
+fn product_i8(features: CpuFeatures) -> IntrinsicFn {
+    #[cfg(target_arch = "x86_64")]
+    {
+        if features.avx512vnni {
+            return gemm_i8::vnni;
+        }
+        if features.avx2 {
+            return gemm_i8::avx2;
+        }
+    }
+    let _ = features;
+    gemm_i8::portable
+}
+
+/// The quantisation of rows on an instruction set.
+fn quantisation_i8(features: CpuFeatures) -> IntrinsicFn {
+    #[cfg(target_arch = "x86_64")]
+    if features.avx2 {
+        return quantize_i8::avx2;
+    }
+    let _ = features;
+    quantize_i8::portable
 }
 
 /// The address of anything that generated code imports, by the name in

@@ -16,11 +16,14 @@
 
 pub mod conv;
 mod gemm;
+mod gemm_i8;
+mod quantize_i8;
 
 use crate::types::DType;
 
 pub use conv::{CONV2D_COLUMNS, CONV2D_ROWS};
 pub use gemm::GEMM_NT_PANEL;
+pub use gemm_i8::GEMM_I8_ROWS;
 
 /// How an intrinsic uses a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,9 +115,11 @@ pub const CATALOGUE: &[&Intrinsic] = &[
     &conv::DEPTHWISE_CONV2D_F32,
     &gemm::GEMM_F32,
     &gemm::GEMM_F32_NT,
+    &gemm_i8::GEMM_I8,
     &gemm::PACK_A_F32,
     &gemm::PACK_B_F32,
     &gemm::PACK_B_F32_NT,
+    &quantize_i8::QUANTIZE_I8,
 ];
 
 /// The intrinsic of a name.
@@ -154,6 +159,11 @@ impl View<'_> {
         let data: &[f32] = bytemuck::cast_slice(self.bytes);
         data[offset(&self.strides, index)]
     }
+
+    /// The element at an index, of a region of i8.
+    fn i8(&self, index: &[usize]) -> i8 {
+        self.bytes[offset(&self.strides, index)] as i8
+    }
 }
 
 impl ViewMut<'_> {
@@ -161,6 +171,11 @@ impl ViewMut<'_> {
     fn set_f32(&mut self, index: &[usize], value: f32) {
         let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes);
         data[offset(&self.strides, index)] = value;
+    }
+
+    /// Sets the element at an index, of a region of i8.
+    fn set_i8(&mut self, index: &[usize], value: i8) {
+        self.bytes[offset(&self.strides, index)] = value as u8;
     }
 }
 

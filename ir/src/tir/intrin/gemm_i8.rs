@@ -1,0 +1,56 @@
+//! Products of int8 matrices on packed weights, with the real result.
+
+use super::{Access, Call, Intrinsic, RegionDef, at_least};
+use crate::op::quant::PANEL;
+use crate::types::DType;
+
+const fn region(name: &'static str, dtype: DType, dims: &'static [&'static str]) -> RegionDef {
+    RegionDef { name, dtype, dims, access: Access::Read }
+}
+
+/// `C = A * B` as real numbers, with B in panels of 16 columns by 4 steps of k.
+pub static GEMM_I8: Intrinsic = Intrinsic {
+    name: "gemm_i8",
+    doc: "C[i, j] = fma(sum over p of A[i, p] * B[p, j], a_scale[i] * b_scale[j], bias[j]), where the sum is exact \
+          (it wraps), Bp[j / 16, p / 4, j % 16, p % 4] = B[p, j] with zeros past n and k, and b_sums[j] is the sum \
+          over p of B[p, j]; C is overwritten.",
+    regions: &[
+        RegionDef { name: "C", dtype: DType::F32, dims: &["m", "n"], access: Access::Write },
+        region("A", DType::I8, &["m", "k"]),
+        region("Bp", DType::I8, &["ceil(n / 16)", "ceil(k / 4)", "16", "4"]),
+        region("b_sums", DType::I32, &["n"]),
+        region("a_scale", DType::F32, &["m"]),
+        region("b_scale", DType::F32, &["n"]),
+        region("bias", DType::F32, &["n"]),
+    ],
+    params: &["m", "n", "k"],
+    extents: |p| {
+        at_least(p, GEMM_I8.params, |_| 0)?;
+        let (m, n, k, [nr, kr]) = (p[0], p[1], p[2], PANEL.map(|n| n as i64));
+        let panels = vec![(n + nr - 1) / nr, (k + kr - 1) / kr, nr, kr];
+        Ok(vec![vec![m, n], vec![m, k], panels, vec![n], vec![m], vec![n], vec![n]])
+    },
+    meaning,
+    scratch_bytes: |p| GEMM_I8_ROWS * (p[2] as usize).next_multiple_of(64) * 2,
+};
+
+/// Rows of A that an implementation of `gemm_i8` may hold in its scratch memory, widened to 16
+/// bits and padded with zeros to 64 steps of k.
+pub const GEMM_I8_ROWS: usize = 12;
+
+fn meaning(call: &mut Call<'_>) {
+    let [m, n, k] = call.sizes();
+    let [nr, kr] = PANEL;
+    for i in 0..m {
+        for j in 0..n {
+            let product = |p: usize| {
+                let b = call.inputs[1].i8(&[j / nr, p / kr, j % nr, p % kr]);
+                i32::from(call.inputs[0].i8(&[i, p])) * i32::from(b)
+            };
+            let sum = (0..k).fold(0i32, |sum, p| sum.wrapping_add(product(p)));
+            let vector = |input: usize, at: usize| call.inputs[input].f32(&[at]);
+            let value = (sum as f32).mul_add(vector(3, i) * vector(4, j), vector(5, j));
+            call.outputs[0].set_f32(&[i, j], value);
+        }
+    }
+}

@@ -1,0 +1,123 @@
+//! `quant.contrib_dense_pack` on `gemm_i8`: a tile is a block of rows and of panels.
+
+use fermata_ir::op::quant::{PANEL, QUANT_DENSE_PACK};
+use fermata_ir::tir::{Expr, ExprKind, LoopKind, Region, Stmt};
+use fermata_ir::types::DType;
+
+use super::super::inline::Env;
+use super::super::nest::{Nest, Refusal};
+use super::super::rules_cpu::Scheduled;
+use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, range, replace_loads, var};
+
+/// Rows of a tile at most: its part of the data stays in the first-level cache.
+const MAX_ROWS: usize = 128;
+
+/// The largest size that the intrinsic takes.
+const MAX_SIZE: usize = 1 << 20;
+
+/// True if the operator that made a tensor is one that the intrinsic computes.
+pub fn is_product(origin: &Origin) -> bool {
+    origin.op.is(&QUANT_DENSE_PACK)
+        && origin.args[0].shape.iter().all(|&n| n > 0)
+        && origin.args[0].shape.last().is_some_and(|&k| k <= MAX_SIZE)
+        && origin.args[4].shape[0] > 0
+}
+
+/// A tile: its first row and column, and how many there are of each.
+struct Tile {
+    m0: Expr,
+    rows: Expr,
+    n0: Expr,
+    columns: Expr,
+}
+
+/// Emits the kernel.
+pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, origin: &Origin) -> Result<Scheduled, Refusal> {
+    let [x, w, sums, x_scale, w_scale, bias] = &origin.args[..] else {
+        unreachable!("a packed product has six arguments")
+    };
+    let output = anchored.root.outputs[0];
+    let shape = nest.func.buffers[output].shape.clone();
+    let (&n, outer) = shape.split_last().expect("a product has a last dimension");
+    let (m, k): (usize, usize) = (outer.iter().product(), x.shape[x.rank() - 1]);
+    let element = epilogue(anchored, &nest, anchored.axes.iter().map(|a| a.expr()).collect());
+    for (buffer, matrix) in [(x.id, vec![m, k]), (output, vec![m, n]), (x_scale.id, vec![m])] {
+        nest.func.buffers[buffer].shape = matrix;
+    }
+    let tile = open_tiles(&mut nest, m, n, k);
+    let [nr, kr] = PANEL;
+    let groups = k.div_ceil(kr);
+    let panels = (tile.columns.clone() + (nr - 1)).floor_div(nr);
+    let rows = || range(&tile.m0, &tile.rows);
+    let columns = || range(&tile.n0, &tile.columns);
+    let all = |extent: usize| range(0i64, extent);
+    let regions = vec![
+        Region { buffer: output, ranges: vec![rows(), columns()] },
+        Region { buffer: x.id, ranges: vec![rows(), all(k)] },
+        Region {
+            buffer: w.id,
+            ranges: vec![range(tile.n0.clone().floor_div(nr), panels), all(groups), all(nr), all(kr)],
+        },
+        Region { buffer: sums.id, ranges: vec![columns()] },
+        Region { buffer: x_scale.id, ranges: vec![rows()] },
+        Region { buffer: w_scale.id, ranges: vec![columns()] },
+        Region { buffer: bias.id, ranges: vec![columns()] },
+    ];
+    nest.push(intrin("gemm_i8", regions, vec![tile.rows.clone(), tile.columns.clone(), k.into()]));
+    if let Some(element) = element {
+        emit_epilogue(&mut nest, anchored, &element, tile)?;
+    }
+    nest.close();
+    Ok(close(nest, anchored.root))
+}
+
+/// Opens the loop over tiles and binds where one lies.
+fn open_tiles(nest: &mut Nest<'_>, m: usize, n: usize, k: usize) -> Tile {
+    let rows = m.min(MAX_ROWS);
+    let fitting = TILE_FLOPS / (2 * rows * k);
+    // At least four tiles, so that a second worker finds work.
+    let columns = fitting.min(n.div_ceil(4)).clamp(1, MAX_SIZE / 2).next_multiple_of(PANEL[0]);
+    let column_tiles = n.div_ceil(columns);
+    let tile = nest.var("t", DType::I64);
+    nest.open(tile, (m.div_ceil(rows) * column_tiles).into(), LoopKind::Tiles);
+    let m0 = nest.bind_fresh_named("m0", var(tile).floor_div(column_tiles) * rows);
+    let n0 = nest.bind_fresh_named("n0", var(tile).floor_mod(column_tiles) * columns);
+    let rows = nest.bind_fresh_named("rows", clipped(rows, m, &m0));
+    let columns = nest.bind_fresh_named("columns", clipped(columns, n, &n0));
+    Tile { m0, rows, n0, columns }
+}
+
+/// The elementwise stage over the tile, in place.
+fn emit_epilogue(
+    nest: &mut Nest<'_>,
+    anchored: &Anchored<'_>,
+    element: &Expr,
+    tile: Tile,
+) -> Result<(), Refusal> {
+    let output = anchored.root.outputs[0];
+    let (last, outer) = anchored.axes.split_last().expect("a product has a last axis");
+    let i = nest.var("i", DType::I64);
+    nest.open(i, tile.rows, LoopKind::Serial);
+    let row = nest.bind_fresh_named("row", tile.m0 + var(i));
+    let mut env = Env::new();
+    let mut stride: usize = outer.iter().map(|a| a.extent).product();
+    for (place, axis) in outer.iter().enumerate() {
+        stride /= axis.extent;
+        let value = row.clone().floor_div(stride);
+        env.insert(axis.var, if place == 0 { value } else { value.floor_mod(axis.extent) });
+    }
+    let j = nest.var("j", DType::I64);
+    nest.open(j, tile.columns, LoopKind::Vectorized);
+    let column = tile.n0 + var(j);
+    env.insert(last.var, column.clone());
+    let element = nest.inliner().instantiate(element, &env);
+    // The result's own element is the tile's, whatever its index was made of.
+    let indices = vec![row, column];
+    let own = Expr::new(ExprKind::Load(output, indices.clone()), DType::F32);
+    let element = replace_loads(&element, &mut |b, _| (b == output).then(|| own.clone()));
+    let value = nest.place(&element)?;
+    nest.push(Stmt::Store { buffer: output, indices, value });
+    nest.close();
+    nest.close();
+    Ok(())
+}

@@ -1,0 +1,188 @@
+//! `gemm_i8`: exact products of int8 numbers, and the real result while the sums are at hand.
+//!
+//! A block of rows of A is brought into the form that an instruction set multiplies, once for
+//! all panels of B; a panel's sums with the block are then exact in int32, whatever the
+//! instructions, and one fused multiply-add makes them real. So all implementations, and the
+//! evaluator, agree in every bit.
+
+#[cfg(target_arch = "x86_64")]
+mod avx2;
+#[cfg(test)]
+mod tests;
+#[cfg(target_arch = "x86_64")]
+mod vnni;
+
+#[cfg(target_arch = "x86_64")]
+pub(super) use avx2::avx2;
+#[cfg(target_arch = "x86_64")]
+pub(super) use vnni::vnni;
+
+use fermata_ir::op::quant::PANEL;
+use fermata_ir::tir::intrin::GEMM_I8_ROWS;
+
+/// Columns of a panel.
+const NR: usize = PANEL[0];
+/// Steps of k in a group.
+const KR: usize = PANEL[1];
+
+/// Steps of k that a block's rows are padded to: a cache line of int8.
+const PADDED: usize = 64;
+
+/// The sums of a block's rows with one panel.
+type Sums = [[i32; NR]; GEMM_I8_ROWS];
+
+/// Rows of A in the form that the products take.
+struct Block<W> {
+    /// The rows, `stride` apart, padded with zeros.
+    data: *mut W,
+    stride: usize,
+    rows: usize,
+    /// Groups of [`KR`] steps of k.
+    groups: usize,
+}
+
+/// The operands of a call.
+struct Operands {
+    c: *mut f32,
+    c_row: usize,
+    a: *const i8,
+    a_row: usize,
+    b: *const i8,
+    b_panel: usize,
+    b_sums: *const i32,
+    a_scale: *const f32,
+    b_scale: *const f32,
+    bias: *const f32,
+    m: usize,
+    n: usize,
+    k: usize,
+}
+
+impl Operands {
+    /// The operands at these addresses.
+    ///
+    /// # Safety
+    /// As the catalogue's row says.
+    unsafe fn read(regions: *const *mut u8, params: *const i64) -> Operands {
+        // SAFETY: the row has seven regions, twelve strides and three parameters.
+        let (region, number) = unsafe { (&*regions.cast::<[*mut u8; 7]>(), &*params.cast::<[i64; 15]>()) };
+        let size = |i: usize| number[i] as usize;
+        Operands {
+            c: region[0].cast(),
+            c_row: size(0),
+            a: region[1].cast(),
+            a_row: size(2),
+            b: region[2].cast(),
+            b_panel: size(4),
+            b_sums: region[3].cast(),
+            a_scale: region[4].cast(),
+            b_scale: region[5].cast(),
+            bias: region[6].cast(),
+            m: size(12),
+            n: size(13),
+            k: size(14),
+        }
+    }
+}
+
+/// Runs a call block by block. `widen` brings a number of A into its form, `sums` multiplies a
+/// block with a panel, and `surplus` is what that adds to a column's sums too much.
+///
+/// # Safety
+/// As the catalogue's row says; `scratch` holds [`GEMM_I8_ROWS`] padded rows of `W`.
+#[inline(always)]
+unsafe fn run<W: Copy>(
+    operands: &Operands,
+    scratch: *mut W,
+    widen: impl Fn(i8) -> W,
+    sums: impl Fn(&Block<W>, *const i8, &mut Sums),
+    surplus: impl Fn(i32) -> i32,
+) {
+    let &Operands { m, n, k, .. } = operands;
+    let stride = k.next_multiple_of(PADDED);
+    let mut block = Block { data: scratch, stride, rows: 0, groups: k.div_ceil(KR) };
+    for first in (0..m).step_by(GEMM_I8_ROWS) {
+        block.rows = GEMM_I8_ROWS.min(m - first);
+        for r in 0..block.rows {
+            // SAFETY: the row is within A, and the scratch memory holds it with its padding.
+            unsafe {
+                let from = std::slice::from_raw_parts(operands.a.add((first + r) * operands.a_row), k);
+                let to = block.data.add(r * stride);
+                from.iter().enumerate().for_each(|(p, &v)| *to.add(p) = widen(v));
+                (k..stride).for_each(|p| *to.add(p) = widen(0));
+            }
+        }
+        for j in 0..n.div_ceil(NR) {
+            let mut found: Sums = [[0; NR]; GEMM_I8_ROWS];
+            // SAFETY: the panel is within B.
+            sums(&block, unsafe { operands.b.add(j * operands.b_panel) }, &mut found);
+            // SAFETY: the rows and the columns from `j * NR` on are within C.
+            unsafe { store(operands, first, block.rows, j * NR, &mut found, &surplus) };
+        }
+    }
+}
+
+/// Makes sums real and writes them.
+///
+/// # Safety
+/// `rows` rows from `first` on and a column from `column` on are within C.
+#[inline(always)]
+unsafe fn store(
+    operands: &Operands,
+    first: usize,
+    rows: usize,
+    column: usize,
+    sums: &mut Sums,
+    surplus: impl Fn(i32) -> i32,
+) {
+    let width = NR.min(operands.n - column);
+    let (mut excess, mut scale, mut bias) = ([0i32; NR], [0f32; NR], [0f32; NR]);
+    for j in 0..width {
+        // SAFETY: the column is within the vectors along n.
+        unsafe {
+            excess[j] = surplus(*operands.b_sums.add(column + j));
+            scale[j] = *operands.b_scale.add(column + j);
+            bias[j] = *operands.bias.add(column + j);
+        }
+    }
+    for (r, sums) in sums.iter().enumerate().take(rows) {
+        let row = first + r;
+        // SAFETY: the row is within A's scales.
+        let a_scale = unsafe { *operands.a_scale.add(row) };
+        let mut real = [0f32; NR];
+        for j in 0..NR {
+            real[j] = (sums[j].wrapping_sub(excess[j]) as f32).mul_add(a_scale * scale[j], bias[j]);
+        }
+        // SAFETY: `width` columns of the row are within C.
+        unsafe {
+            let to = operands.c.add(row * operands.c_row + column);
+            std::ptr::copy_nonoverlapping(real.as_ptr(), to, width);
+        }
+    }
+}
+
+/// The intrinsic in plain Rust.
+///
+/// # Safety
+/// As the catalogue's row says.
+pub(super) unsafe extern "C" fn portable(regions: *const *mut u8, params: *const i64, scratch: *mut u8) {
+    // SAFETY: the contract of this function.
+    let operands = unsafe { Operands::read(regions, params) };
+    let sums = |block: &Block<i8>, panel: *const i8, sums: &mut Sums| {
+        let len = block.groups * KR;
+        // SAFETY: a panel has so many groups, and a block's rows have their padding.
+        let panel = unsafe { std::slice::from_raw_parts(panel, len * NR) };
+        for (r, sums) in sums.iter_mut().enumerate().take(block.rows) {
+            // SAFETY: as above.
+            let row = unsafe { std::slice::from_raw_parts(block.data.add(r * block.stride), len) };
+            for (group, a) in panel.chunks_exact(NR * KR).zip(row.chunks_exact(KR)) {
+                for (sum, b) in sums.iter_mut().zip(group.chunks_exact(KR)) {
+                    let product = |(a, b): (&i8, &i8)| i32::from(*a) * i32::from(*b);
+                    *sum = sum.wrapping_add(a.iter().zip(b).map(product).sum::<i32>());
+                }
+            }
+        }
+    };
+    // SAFETY: the contract of this function; the scratch memory holds rows of twice the width.
+    unsafe { run(&operands, scratch.cast::<i8>(), |v| v, sums, |_| 0) }
+}

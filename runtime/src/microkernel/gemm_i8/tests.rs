@@ -1,0 +1,92 @@
+//! Every implementation against the catalogue's meaning, bit for bit.
+
+use fermata_ir::tensor::Tensor;
+use fermata_ir::tir::intrin::{self, Call, View, ViewMut};
+use fermata_passes::target::CpuFeatures;
+
+use super::super::lookup;
+use super::{KR, NR};
+use crate::detect;
+use crate::memory::AlignedBytes;
+
+/// Rows of C and A are this much longer than they need to be.
+const GAP: usize = 3;
+
+/// A product of these sizes whose numbers `number` gives.
+fn check(m: usize, n: usize, k: usize, mut number: impl FnMut() -> i8) {
+    let mut numbers = |len: usize| -> Vec<i8> { (0..len).map(|_| number()).collect() };
+    let (a, b) = (numbers(m * (k + GAP)), numbers(n * k));
+    let groups = k.div_ceil(KR);
+    let mut panels = vec![0i8; n.div_ceil(NR) * groups * NR * KR];
+    for (i, v) in b.iter().enumerate() {
+        let (j, p) = (i / k, i % k);
+        panels[((j / NR * groups + p / KR) * NR + j % NR) * KR + p % KR] = *v;
+    }
+    let sum = |j: usize| b[j * k..(j + 1) * k].iter().map(|&v| i32::from(v)).sum();
+    let sums: Vec<i32> = (0..n).map(sum).collect();
+    let floats = |len: usize, step: f32| -> Vec<f32> { (0..len).map(|i| 0.5 + i as f32 * step).collect() };
+    let (a_scale, b_scale, bias) = (floats(m, 0.25), floats(n, 0.125), floats(n, -3.0));
+    let c = vec![7f32; m * (n + GAP)];
+    let params = [m as i64, n as i64, k as i64];
+    let strides = [vec![n + GAP, 1], vec![k + GAP, 1], vec![groups * NR * KR, NR * KR, KR, 1]];
+    let strides: Vec<Vec<usize>> = strides.into_iter().chain(vec![vec![1]; 4]).collect();
+    let row = intrin::lookup("gemm_i8").expect("a row of the catalogue");
+    let tensors = [
+        Tensor::from_slice(&[a.len()], &a),
+        Tensor::from_slice(&[panels.len()], &panels),
+        Tensor::from_slice(&[n], &sums),
+        Tensor::from_slice(&[m], &a_scale),
+        Tensor::from_slice(&[n], &b_scale),
+        Tensor::from_slice(&[n], &bias),
+    ];
+    let tensors = tensors.map(|t| t.expect("small"));
+    let bytes: Vec<&[u8]> = tensors.iter().map(Tensor::bytes).collect();
+    let mut expected: Vec<u8> = c.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let inputs =
+        bytes.iter().zip(&strides[1..]).map(|(b, s)| View { bytes: b, strides: s.clone() }).collect();
+    let output = ViewMut { bytes: &mut expected, strides: strides[0].clone() };
+    (row.meaning)(&mut Call { outputs: vec![output], inputs, params: &params });
+    let flat: Vec<i64> = strides.iter().flatten().map(|&s| s as i64).chain(params).collect();
+    let all = detect::features();
+    for features in [CpuFeatures::default(), CpuFeatures { avx2: all.avx2, ..CpuFeatures::default() }, all] {
+        let mut found = c.clone();
+        let regions: Vec<*mut u8> = std::iter::once(found.as_mut_ptr().cast())
+            .chain(bytes.iter().map(|b| b.as_ptr().cast_mut()))
+            .collect();
+        let scratch = AlignedBytes::zeroed((row.scratch_bytes)(&params));
+        let function = lookup("gemm_i8", features).expect("implemented");
+        // SAFETY: regions, numbers and scratch memory are what the row asks for; inputs are read only.
+        unsafe { function(regions.as_ptr(), flat.as_ptr(), scratch.as_ptr()) };
+        let found: Vec<u8> = found.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert!(found == expected, "{m}x{n}x{k} {features:?}");
+    }
+}
+
+#[test]
+fn products_of_any_size_agree_in_every_bit() {
+    let mut state = 5u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as i8
+    };
+    for (m, n, k) in
+        [(0, 3, 2), (3, 0, 2), (3, 2, 0), (1, 1, 1), (2, 16, 4), (3, 17, 5), (13, 33, 63), (30, 50, 130)]
+    {
+        check(m, n, k, &mut random);
+    }
+    for i in 0..40 {
+        check(1 + i % 27, 1 + (i * 7) % 40, 1 + (i * 13) % 150, &mut random);
+    }
+}
+
+#[test]
+fn extreme_numbers_neither_saturate_nor_overflow() {
+    for value in [-128, 127] {
+        check(4, 5, 65_536, || value);
+    }
+    let mut even = false;
+    check(5, 18, 1_000, || {
+        even = !even;
+        if even { -128 } else { 127 }
+    });
+}
