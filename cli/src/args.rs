@@ -26,6 +26,8 @@ pub enum Verb {
     Compare(CompareArgs),
     /// Time a model
     Bench(BenchArgs),
+    /// Quantise a model and say what that costs
+    Quantize(QuantizeArgs),
     /// Say what is in a model or an artifact
     Inspect(InspectArgs),
     /// List operators, passes, intrinsics or targets
@@ -66,6 +68,9 @@ pub struct PipelineArgs {
     /// Run these passes instead of the standard ones: `fold_constant,fuse_ops{max_depth=64}`
     #[arg(long, visible_alias = "pass-pipeline", value_name = "PASSES")]
     pub passes: Option<String>,
+    /// Quantise products with constant weights: `w8a8-int8-per-token` or `w8a8-int8-per-tensor`
+    #[arg(long, value_name = "SCHEME")]
+    pub quantize: Option<String>,
     /// Leave out a pass
     #[arg(long, value_name = "PASS")]
     pub disable_pass: Vec<String>,
@@ -106,6 +111,7 @@ impl Default for PipelineArgs {
         PipelineArgs {
             level: 2,
             passes: None,
+            quantize: None,
             disable_pass: Vec::new(),
             target: "cpu".into(),
             target_feature: None,
@@ -297,6 +303,10 @@ pub struct CompareArgs {
     /// Compare the value of every node, in order, and name the first that differs
     #[arg(long)]
     pub all_nodes: bool,
+    /// Compare by the cosine of whole results, which must be at least this; the default with
+    /// --quantize, and 0.9 then
+    #[arg(long, value_name = "COSINE")]
+    pub min_cosine: Option<f64>,
     /// Stop at the first difference
     #[arg(long)]
     pub fail_fast: bool,
@@ -338,6 +348,24 @@ pub struct BenchArgs {
     /// Print the result as JSON, to a file if one is given
     #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
     pub json: Option<PathBuf>,
+}
+
+/// `fermata quantize`.
+#[derive(Args)]
+pub struct QuantizeArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// How: `w8a8-int8-per-token` or `w8a8-int8-per-tensor`
+    #[arg(long, default_value = "w8a8-int8-per-token")]
+    pub scheme: String,
+    /// Run the model on the inputs and print each layer's error
+    #[arg(long)]
+    pub report: bool,
+    /// Write the quantised program here and its weights beside it
+    #[arg(short, long, value_name = "FILE.relay")]
+    pub output: Option<PathBuf>,
 }
 
 /// `fermata inspect`.

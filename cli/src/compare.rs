@@ -11,10 +11,13 @@ use fermata_ir::tensor::Tensor;
 use fermata_ir::walk;
 
 use crate::args::{CompareArgs, Device};
-use crate::inputs::{Given, collect, read_npz};
+use crate::inputs::{Given, collect, read_npz, to_f64};
 use crate::model;
 use crate::run::{Results, bindings, compile_and_execute, expected, interpret, parameters, tolerance};
 use crate::{Driver, Failure, Streams};
+
+/// The cosine that quantised results must have where the user asks for none.
+const MIN_COSINE: f64 = 0.9;
 
 /// `fermata compare`.
 pub(crate) fn command(
@@ -43,13 +46,39 @@ pub(crate) fn command(
                 compile_and_execute(driver, module.clone(), &args.pipeline, threads, &inputs, streams)?
             }
         };
-        let outcome = expected(&results, &reference, &args.tolerance, streams)?;
+        let outcome = match (args.min_cosine, &args.pipeline.quantize) {
+            (None, None) => expected(&results, &reference, &args.tolerance, streams)?,
+            (least, _) => cosines(&results, &reference, least.unwrap_or(MIN_COSINE), streams)?,
+        };
         code = code.max(outcome);
         if outcome != 0 && args.fail_fast {
             break;
         }
     }
     writeln!(streams.stdout, "{}", if code == 0 { "match" } else { "differ" })?;
+    Ok(code)
+}
+
+/// Compares results by their directions and prints a line each; 1 if any differs too much.
+fn cosines(
+    results: &Results,
+    reference: &Results,
+    least: f64,
+    streams: &mut Streams<'_>,
+) -> Result<i32, Failure> {
+    let mut code = 0;
+    for (name, want) in reference {
+        let Some((_, found)) = results.iter().find(|(n, _)| n == name) else {
+            return Err(Failure::usage(format!("there is no result `{name}`")));
+        };
+        let (a, b) = (to_f64(found), to_f64(want));
+        let dot = |x: &[f64], y: &[f64]| x.iter().zip(y).map(|(x, y)| x * y).sum::<f64>();
+        let cosine = dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt();
+        let worst = a.iter().zip(&b).map(|(x, y)| (x - y).abs()).fold(0.0, f64::max);
+        writeln!(streams.stdout, "{name}: cosine {cosine:.6}, largest difference {worst:.3e}")?;
+        let holds = a.len() == b.len() && cosine >= least;
+        code = if holds { code } else { 1 };
+    }
     Ok(code)
 }
 

@@ -20,8 +20,7 @@ use fermata_runtime::detect;
 
 use crate::args::{CompileArgs, Emit, PipelineArgs, PrintArgs};
 use crate::model::{self, Bindings, Model};
-use crate::output;
-use crate::{Driver, Failure, Streams};
+use crate::{Driver, Failure, Streams, output, quantize};
 
 /// A compiled program.
 pub struct Compiled {
@@ -59,6 +58,9 @@ pub fn pipeline(driver: &Driver, args: &PipelineArgs) -> Result<Pipeline, Failur
         Some(text) => pipeline::parse(text, &driver.passes).map_err(Failure::from_usage)?,
         None => pipeline::standard(Level(args.level)),
     };
+    if let Some(scheme) = &args.quantize {
+        chosen.steps.splice(0..0, quantize::steps(driver, scheme)?);
+    }
     let named = args.disable_pass.iter().chain(&args.print_ir_before).chain(&args.print_ir_after);
     for name in named {
         pass_named(driver, name)?;

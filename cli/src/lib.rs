@@ -20,6 +20,7 @@ mod list;
 pub mod model;
 mod opt;
 mod output;
+mod quantize;
 mod run;
 mod streams;
 
@@ -94,6 +95,7 @@ impl Driver {
             Verb::Run(args) => run::command(self, args, streams),
             Verb::Compare(args) => compare::command(self, args, streams),
             Verb::Bench(args) => bench::command(self, args, streams),
+            Verb::Quantize(args) => quantize::command(self, args, streams),
             Verb::Inspect(args) => inspect::command(self, args, streams),
             Verb::List(args) => list::command(self, args, streams),
             Verb::Doctor(args) => doctor::command(args, streams),

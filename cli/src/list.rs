@@ -4,7 +4,7 @@ use fermata_ir::front::onnx;
 use fermata_ir::op::{Lower, Op};
 use fermata_ir::tir::intrin::CATALOGUE;
 use fermata_ir::types::DType;
-use fermata_passes::pass::FloatClass;
+use fermata_passes::pass::{FloatClass, MAX_LEVEL};
 use fermata_runtime::detect;
 
 use crate::args::{ListArgs, Listing};
@@ -93,7 +93,7 @@ pub fn passes(driver: &Driver, markdown: bool, streams: &mut Streams<'_>) -> Res
         vec![
             p.name.to_string(),
             p.relay_name.to_string(),
-            format!("-O{}", p.level),
+            if p.level > MAX_LEVEL { "a flag".into() } else { format!("-O{}", p.level) },
             class(p.float).to_string(),
             options.join(" "),
             p.doc.to_string(),

@@ -51,13 +51,17 @@ pub enum OptionValue {
     Word(&'static str),
 }
 
+/// The highest `-O` level.
+pub const MAX_LEVEL: u8 = 3;
+
 /// A row of the pass table.
 pub struct PassDef {
     /// The name on the command line: `fold_constant`.
     pub name: &'static str,
     /// Relay's name: `FoldConstant`.
     pub relay_name: &'static str,
-    /// The lowest `-O` level at which the standard pipelines run it.
+    /// The lowest `-O` level at which the standard pipelines run it; above [`MAX_LEVEL`] where only
+    /// a flag asks for it.
     pub level: u8,
     /// One line.
     pub doc: &'static str,
@@ -121,6 +125,17 @@ impl PassContext {
         match self.option(name) {
             OptionValue::Bool(b) => b,
             OptionValue::Int(_) | OptionValue::Word(_) => unreachable!("`{name}` is declared a truth value"),
+        }
+    }
+
+    /// The value of an option that is one of some words.
+    ///
+    /// # Panics
+    /// If the pass has declared no such option of this name.
+    pub fn word(&self, name: &str) -> &'static str {
+        match self.option(name) {
+            OptionValue::Word(word) => word,
+            OptionValue::Int(_) | OptionValue::Bool(_) => unreachable!("`{name}` is declared a word"),
         }
     }
 

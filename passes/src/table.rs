@@ -16,6 +16,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::simplify_expr::PASS,
     &relay::canonicalize_ops::PASS,
     &relay::fold_scale_axis::PASS,
+    &relay::quantize::PASS,
     &relay::alter_op_layout::PASS,
     &relay::normal_form::TO_GRAPH,
     &relay::normal_form::TO_A_NORMAL,

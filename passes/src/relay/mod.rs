@@ -8,6 +8,7 @@ pub mod fold_constant;
 pub mod fold_scale_axis;
 pub mod infer_type;
 pub mod normal_form;
+pub mod quantize;
 pub mod remove_unused_functions;
 pub(crate) mod rewrite;
 pub mod simplify_expr;
