@@ -1,9 +1,10 @@
 //! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
-//! Runtime, generated programs, fuzzing, programs of great size.
+//! Runtime, a sentence encoder, generated programs, fuzzing, programs of great size.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
 mod generated;
+mod minilm;
 mod models;
 mod onnx_node;
 mod program;
@@ -39,6 +40,8 @@ enum Check {
     Fuzz(fuzz::Args),
     /// Take programs of 100,000 operators from text to a result
     Scale(scaling::Args),
+    /// Compare an encoder's checkpoint with a forward pass in numpy, in float32 and int8
+    Minilm(minilm::Args),
 }
 
 fn main() -> ExitCode {
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         Check::Generated(args) => generated::command(&args),
         Check::Fuzz(args) => fuzz::command(&args),
         Check::Scale(args) => scaling::command(&args),
+        Check::Minilm(args) => minilm::command(&args),
     };
     match held {
         Ok(true) => ExitCode::SUCCESS,

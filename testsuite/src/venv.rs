@@ -14,7 +14,11 @@ pub(crate) fn target_dir() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../target")
 }
 
-fn run(command: &mut Command) -> io::Result<()> {
+/// Runs a command.
+///
+/// # Errors
+/// If it cannot be started, or fails.
+pub(crate) fn run(command: &mut Command) -> io::Result<()> {
     let status = command.status()?;
     match status.success() {
         true => Ok(()),
