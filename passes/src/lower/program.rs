@@ -4,7 +4,7 @@
 //! that only reshapes gives another buffer on the same storage. The walk over expressions
 //! keeps its own stack, so a program may be as deep as it likes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
@@ -42,6 +42,9 @@ pub fn lower(module: &Module, target: &CpuTarget) -> Result<Program, Diagnostics
         work.program.funcs[id] = plan;
     }
     if !work.errors.is_empty() {
+        // Everything that has a dimension misses it; each flag needs to be asked for once.
+        let mut asked = BTreeSet::new();
+        work.errors.retain(|e| e.code != Code::DIM_UNBOUND || asked.insert(e.help.clone()));
         return Err(Diagnostics(work.errors));
     }
     work.program.kernels = work.kernels.into_kernels();
