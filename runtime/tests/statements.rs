@@ -142,7 +142,11 @@ fn with_kinds(func: &PrimFunc, choose: impl Fn(VarId, bool) -> Option<LoopKind>)
             }
             Stmt::Block(block) => go(&mut block.body, choose),
             Stmt::If { then, els, .. } => go(then, choose) | els.as_mut().is_some_and(|els| go(els, choose)),
-            Stmt::Let { .. } | Stmt::Store { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint => false,
+            Stmt::Let { .. }
+            | Stmt::Store { .. }
+            | Stmt::Intrin { .. }
+            | Stmt::Checkpoint
+            | Stmt::Barrier => false,
         }
     }
     let mut func = func.clone();

@@ -72,7 +72,12 @@ impl Layout {
                 }
             }
             Stmt::Block(block) => allocs.extend(&block.allocs),
-            Stmt::Seq(_) | Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Checkpoint => {}
+            Stmt::Seq(_)
+            | Stmt::For { .. }
+            | Stmt::Let { .. }
+            | Stmt::If { .. }
+            | Stmt::Checkpoint
+            | Stmt::Barrier => {}
         })?;
         for id in allocs {
             layout.place(func, id, addressed[id])?;

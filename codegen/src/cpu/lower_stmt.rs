@@ -157,6 +157,9 @@ impl<'f, 'b> Lower<'f, 'b> {
             }
             // The worker looks at the word between tiles, outside of generated code.
             Stmt::Checkpoint => Ok(()),
+            Stmt::Barrier => {
+                Err(failed(self.func, "it has a barrier of GPU threads").help("schedule it for a CPU"))
+            }
         }
     }
 
@@ -406,7 +409,11 @@ pub(super) fn walk<'f>(func: &'f PrimFunc, f: &mut dyn FnMut(&'f Stmt)) -> Resul
                 stack.extend(els.iter().map(|els| (&**els, depth + 1)));
                 stack.push((then, depth + 1));
             }
-            Stmt::Let { .. } | Stmt::Store { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint => {}
+            Stmt::Let { .. }
+            | Stmt::Store { .. }
+            | Stmt::Intrin { .. }
+            | Stmt::Checkpoint
+            | Stmt::Barrier => {}
         }
     }
     Ok(())

@@ -119,6 +119,7 @@ impl<'f> Lower<'f, '_> {
             }
             Stmt::Intrin { .. } => false,
             Stmt::Checkpoint => true,
+            Stmt::Barrier => false,
         }
     }
 
@@ -369,7 +370,7 @@ fn lanes_for(func: &fermata_ir::tir::PrimFunc, body: &Stmt) -> Option<u32> {
                 stack.push(then);
                 stack.extend(els.as_deref());
             }
-            Stmt::Let { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint => {}
+            Stmt::Let { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint | Stmt::Barrier => {}
         }
     }
     match (wide, narrow) {

@@ -249,7 +249,9 @@ impl Machine {
                 let at = self.flat(&graph.buffers[*buffer].shape, indices, graph);
                 self.memory.get_mut(buffer).expect("allocated")[at] = value;
             }
-            Stmt::Block(_) | Stmt::Intrin { .. } | Stmt::Checkpoint => panic!("no statement of a stage"),
+            Stmt::Block(_) | Stmt::Intrin { .. } | Stmt::Checkpoint | Stmt::Barrier => {
+                panic!("no statement of a stage")
+            }
         }
     }
 

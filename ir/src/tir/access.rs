@@ -91,7 +91,7 @@ impl Walk<'_> {
                     self.region(r, i < outputs, facts);
                 }
             }
-            Stmt::Checkpoint => {}
+            Stmt::Checkpoint | Stmt::Barrier => {}
         }
     }
 

@@ -208,6 +208,7 @@ impl<'a> Key<'a> {
                 self.exprs(params);
             }
             Stmt::Checkpoint => self.out.push(7),
+            Stmt::Barrier => self.out.push(8),
         }
     }
 

@@ -307,6 +307,9 @@ pub enum Stmt {
     },
     /// The place where a worker looks at the word; put in by InsertCheckpoints.
     Checkpoint,
+    /// Every GPU thread of the block comes here before any goes on; what was stored to shared
+    /// and global memory before it is seen after it: `T.tvm_storage_sync("shared")`.
+    Barrier,
 }
 
 impl Stmt {

@@ -37,3 +37,49 @@ impl Word {
         self.epoch == epoch && slot < self.quota
     }
 }
+
+/// The place of `next` among a launch's counters: two `u64` in the memory of its device.
+pub const NEXT: usize = 0;
+
+/// The place of `done`.
+pub const DONE: usize = 1;
+
+/// One step of the loop that the threads of a GPU block go through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BlockStep {
+    /// The leader, thread 0, reads the word and, if it is admitted, claims a tile; the answer
+    /// goes to the slot of the next turn (before the first turn: to the first).
+    Decide,
+    /// All threads of the block meet.
+    Barrier,
+    /// The leader counts the tile of the turn before, if there was one: every thread has left it.
+    CountDone,
+    /// Every thread reads the slot of this turn, and leaves if there is no tile in it.
+    Take,
+    /// The tile runs to its end.
+    RunTile,
+    /// Every thread reads the word for itself and leaves if it is not admitted. No part of the
+    /// protocol: a word that changes between two reads tears the block, which the evaluator shows.
+    AdmitEach,
+}
+
+/// The loop of a GPU block: the steps before the first turn, and those of each turn.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlockLoop {
+    /// Slots in shared memory; turn `i` uses slot `i % slots`.
+    pub slots: usize,
+    /// Steps before the first turn.
+    pub before: &'static [BlockStep],
+    /// Steps of a turn.
+    pub turn: &'static [BlockStep],
+}
+
+/// The loop that every CUDA kernel is emitted with. The decision for the next turn is made as
+/// soon as the leader is through with its part of the tile, which hides its latency. One
+/// barrier a turn is enough because there are two slots: a thread that is slow to read this
+/// turn's slot is not overtaken by the leader, who writes the other one.
+pub const BLOCK_LOOP: BlockLoop = BlockLoop {
+    slots: 2,
+    before: &[BlockStep::Decide],
+    turn: &[BlockStep::Barrier, BlockStep::CountDone, BlockStep::Take, BlockStep::RunTile, BlockStep::Decide],
+};

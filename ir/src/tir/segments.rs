@@ -265,7 +265,8 @@ fn writes_here(s: &Stmt, b: BufferId) -> bool {
         | Stmt::Block(_)
         | Stmt::Let { .. }
         | Stmt::If { .. }
-        | Stmt::Checkpoint => false,
+        | Stmt::Checkpoint
+        | Stmt::Barrier => false,
     }
 }
 
@@ -342,7 +343,9 @@ fn elementwise(
             }
             None
         }
-        Stmt::Store { .. } | Stmt::Let { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint => None,
+        Stmt::Store { .. } | Stmt::Let { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint | Stmt::Barrier => {
+            None
+        }
     }
 }
 

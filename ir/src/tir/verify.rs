@@ -15,9 +15,12 @@
 //! | T11 | only a block with a reduce axis has an init; domains of axes are not negative |
 //! | T12 | a tensor intrinsic is in the catalogue, has its regions and parameters, and its outputs share no buffer with other regions |
 //! | T13 | a thread axis is one of `blockIdx`, `threadIdx` (`.x`, `.y`, `.z`) and `vthread` |
+//! | T14 | loops over an axis of `threadIdx` have one constant extent and do not nest; a block has at most 1024 threads; barriers stand inside such loops |
 //!
 //! All violations are collected. Whether an access is always inside its buffer is more than
 //! the rules ask; [`unproved_accesses`] lists those that analysis cannot place.
+
+mod threads;
 
 use std::collections::BTreeSet;
 
@@ -34,6 +37,8 @@ use crate::scalar::{BinaryOp, UnaryOp};
 use crate::tensor::byte_len;
 use crate::types::DType;
 
+pub use threads::MAX_THREADS;
+
 /// Violations that are reported of one function.
 const MAX_REPORTED: usize = 50;
 
@@ -48,6 +53,7 @@ pub fn verify(func: &PrimFunc) -> Result<(), Diagnostics> {
     if rules.found.is_empty() {
         // What follows may recurse on statements.
         rules.tiles();
+        rules.threads();
         let params = func.params.iter().chain(&func.allocs).copied().collect();
         rules.stmt(&func.body, &mut Vec::new(), &params);
     }
@@ -215,7 +221,7 @@ impl<'a> Rules<'a> {
                 }
             }
             Stmt::Intrin { name, regions, params } => self.intrinsic(name, regions, params, buffers),
-            Stmt::Checkpoint => {}
+            Stmt::Checkpoint | Stmt::Barrier => {}
         }
         scope.truncate(outer);
     }

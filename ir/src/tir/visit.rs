@@ -115,7 +115,7 @@ impl Stmt {
     /// The expressions that stand in this statement itself, not in statements inside it.
     pub fn exprs(&self) -> Vec<&Expr> {
         match self {
-            Stmt::Seq(_) | Stmt::Checkpoint => Vec::new(),
+            Stmt::Seq(_) | Stmt::Checkpoint | Stmt::Barrier => Vec::new(),
             Stmt::For { extent, .. } => vec![extent],
             Stmt::Block(b) => {
                 let bindings = b.iters.iter().map(|it| &it.binding);
@@ -136,7 +136,11 @@ impl Stmt {
             Stmt::For { body, .. } => vec![body],
             Stmt::Block(b) => b.init.iter().chain([&b.body]).map(|s| &**s).collect(),
             Stmt::If { then, els, .. } => [then].into_iter().chain(els).map(|s| &**s).collect(),
-            Stmt::Let { .. } | Stmt::Store { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint => Vec::new(),
+            Stmt::Let { .. }
+            | Stmt::Store { .. }
+            | Stmt::Intrin { .. }
+            | Stmt::Checkpoint
+            | Stmt::Barrier => Vec::new(),
         }
     }
 
@@ -174,7 +178,11 @@ impl Stmt {
             Stmt::If { cond, then, els } => {
                 Stmt::If { cond, then: Box::new(f(*then)), els: els.map(|s| Box::new(f(*s))) }
             }
-            leaf @ (Stmt::Let { .. } | Stmt::Store { .. } | Stmt::Intrin { .. } | Stmt::Checkpoint) => leaf,
+            leaf @ (Stmt::Let { .. }
+            | Stmt::Store { .. }
+            | Stmt::Intrin { .. }
+            | Stmt::Checkpoint
+            | Stmt::Barrier) => leaf,
         }
     }
 
@@ -221,9 +229,12 @@ impl Stmt {
                 regions(&mut rs);
                 Stmt::Intrin { name, regions: rs, params }
             }
-            s @ (Stmt::Seq(_) | Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Checkpoint) => {
-                s
-            }
+            s @ (Stmt::Seq(_)
+            | Stmt::For { .. }
+            | Stmt::Let { .. }
+            | Stmt::If { .. }
+            | Stmt::Checkpoint
+            | Stmt::Barrier) => s,
         })
     }
 
@@ -270,6 +281,6 @@ fn map_own_exprs(stmt: Stmt, f: &mut dyn FnMut(&Expr) -> Expr) -> Stmt {
             regions: regions.into_iter().map(|r| r.map_exprs(f)).collect(),
             params: params.iter().map(f).collect(),
         },
-        s @ (Stmt::Seq(_) | Stmt::Checkpoint) => s,
+        s @ (Stmt::Seq(_) | Stmt::Checkpoint | Stmt::Barrier) => s,
     }
 }

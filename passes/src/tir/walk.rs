@@ -39,7 +39,7 @@ pub fn visit(stmt: &Stmt, on_stmt: &mut dyn FnMut(&Stmt), on_expr: &mut dyn FnMu
             });
             params.iter().for_each(on_expr);
         }
-        Stmt::Checkpoint => {}
+        Stmt::Checkpoint | Stmt::Barrier => {}
     }
 }
 

@@ -8,10 +8,12 @@
 //! an activation: so a select evaluates only the side that it chose, and sharing never
 //! makes the code longer than the expression.
 
+mod expr;
+
 use std::collections::HashMap;
 
 use super::inst::{BufferInfo, Call, Inst, PureKey, Reg};
-use super::{Program, ops};
+use super::{Program, ThreadAxis};
 use crate::diag::{Code, Diagnostic};
 use crate::entity::{EntityRef, SecondaryMap};
 use crate::scalar::{BinaryOp, CmpOp, Scalar};
@@ -19,10 +21,10 @@ use crate::tensor::byte_len;
 use crate::tir::interval::{Bounds, Interval};
 use crate::tir::intrin;
 use crate::tir::ir::{
-    Block, BufferId, Expr, ExprKind, IterKind, LoopKind, MAX_EXPR_DEPTH, MAX_NESTING, PrimFunc, Region, Stmt,
+    Block, BufferId, Expr, IterKind, LoopKind, MAX_EXPR_DEPTH, MAX_NESTING, PrimFunc, Region, Scope, Stmt,
     VarId,
 };
-use crate::tir::visit::post_order;
+use crate::tir::verify::MAX_THREADS;
 use crate::types::DType;
 
 /// Tiles that a function may have.
@@ -71,6 +73,10 @@ struct Compiler<'a> {
     subs: Vec<Vec<Inst>>,
     calls: Vec<Call>,
     statement: Statement,
+    /// The axes of GPU threads, in order of first appearance.
+    threads: Vec<ThreadAxis>,
+    /// Buffers that GPU threads share and write.
+    watched: Vec<bool>,
 }
 
 /// What is known of the expressions of the statement at hand.
@@ -115,6 +121,8 @@ impl<'a> Compiler<'a> {
             subs: Vec::new(),
             calls: Vec::new(),
             statement: Statement::default(),
+            threads: Vec::new(),
+            watched: watched(func),
         }
     }
 
@@ -144,7 +152,7 @@ impl<'a> Compiler<'a> {
         let mut code = std::mem::take(&mut self.frames[0].code);
         code.push(Inst::End);
         let mut starts = Vec::new();
-        for (i, body) in self.subs.into_iter().enumerate() {
+        for (i, body) in std::mem::take(&mut self.subs).into_iter().enumerate() {
             starts.push(code.len());
             code.extend(body);
             code.push(Inst::Return { sub: i as u32 });
@@ -154,18 +162,26 @@ impl<'a> Compiler<'a> {
             dtype: b.dtype,
             shape: b.shape.clone(),
         };
+        let private = self.allocs_of(Scope::Local);
         Program {
             name: self.func.name.to_string(),
             params: self.func.params.clone(),
             outputs: self.func.outputs,
             buffers: self.func.buffers.values().map(info).collect(),
-            allocs: self.allocs,
+            allocs: self.allocs.clone(),
             registers: self.registers,
             code,
             subs: starts,
             calls: self.calls,
             tiles,
+            private,
+            threads: self.threads,
+            watched: self.watched,
         }
+    }
+
+    fn allocs_of(&self, scope: Scope) -> Vec<BufferId> {
+        self.allocs.iter().copied().filter(|b| self.func.buffers[*b].scope == scope).collect()
     }
 
     fn register(&mut self, level: usize) -> Reg {
@@ -263,7 +279,19 @@ impl<'a> Compiler<'a> {
                 Ok(())
             }
             Stmt::Checkpoint => Ok(()),
+            Stmt::Barrier if self.threads.is_empty() => {
+                Err(self.error("a barrier stands outside of GPU threads"))
+            }
+            Stmt::Barrier => {
+                self.emit(Inst::Barrier);
+                Ok(())
+            }
             Stmt::Block(block) => self.block(block),
+            Stmt::For { var, extent, kind: LoopKind::ThreadBinding(axis), body }
+                if axis.starts_with("threadIdx.") =>
+            {
+                self.threads(*var, extent, axis, body)
+            }
             Stmt::For { var, extent, body, .. } => {
                 self.begin([extent]);
                 let count = self.expr(extent)?;
@@ -302,10 +330,43 @@ impl<'a> Compiler<'a> {
                 let a = self.expr(value)?;
                 let at = self.element(*buffer, indices)?;
                 let dtype = self.func.buffers[*buffer].dtype;
+                self.watch(*buffer, at, true);
                 self.emit(Inst::Store { a, buffer: buffer.as_u32(), at, dtype });
                 Ok(())
             }
             Stmt::Intrin { name, regions, params } => self.intrinsic(s, name, regions, params),
+        }
+    }
+
+    /// A loop over GPU threads: every thread runs the body once, with its own index.
+    fn threads(&mut self, var: VarId, extent: &Expr, axis: &str, body: &Stmt) -> Result<(), Diagnostic> {
+        let size = extent.as_int().filter(|n| (1..=MAX_THREADS).contains(n));
+        let size = size.ok_or_else(|| {
+            self.error(format!("the extent of `{axis}` is not a constant in 1..{MAX_THREADS}"))
+        })?;
+        let known = self.threads.iter().find(|a| *a.name == *axis);
+        let reg = match known {
+            Some(known) if known.extent != size as u64 => {
+                return Err(self.error(format!("loops over `{axis}` have different extents")));
+            }
+            Some(known) => known.reg,
+            None => {
+                let reg = self.register(0);
+                self.threads.push(ThreadAxis { name: axis.into(), reg, extent: size as u64 });
+                reg
+            }
+        };
+        self.vars[var] = Some(reg);
+        self.bounds.set(var, Interval::below(size));
+        self.stmt(body)?;
+        self.vars[var] = None;
+        Ok(())
+    }
+
+    /// Has an access seen by whoever looks for races between GPU threads.
+    fn watch(&mut self, buffer: BufferId, at: Reg, write: bool) {
+        if self.watched[buffer.index()] {
+            self.emit(Inst::Watch { buffer: buffer.as_u32(), at, write });
         }
     }
 
@@ -318,6 +379,9 @@ impl<'a> Compiler<'a> {
     ) -> Result<(), Diagnostic> {
         let def = intrin::lookup(name)
             .ok_or_else(|| self.error(format!("there is no tensor intrinsic `{name}`")))?;
+        if self.watched.iter().any(|w| *w) {
+            return Err(self.error(format!("`{name}` is no intrinsic for GPU threads")));
+        }
         let dtype = |r: &Region| self.func.buffers[r.buffer].dtype;
         let fits = def.regions.len() == regions.len()
             && def.regions.iter().zip(regions).all(|(d, r)| d.dtype == dtype(r));
@@ -386,202 +450,22 @@ impl<'a> Compiler<'a> {
         }
         self.stmt(&block.body)
     }
+}
 
-    // Expressions
-
-    /// Prepares for the expressions of a statement.
-    fn begin<'e>(&mut self, exprs: impl IntoIterator<Item = &'e Expr>) {
-        let mut new = Statement { scopes: vec![HashMap::new()], level: self.top(), ..Statement::default() };
-        let mut lazy = false;
-        for e in post_order(exprs) {
-            let children = e.kind().children();
-            let impure = |c: &Expr| new.impure[&c.key()];
-            let reads = matches!(e.kind(), ExprKind::Load(..)) || children.iter().any(|c| impure(c));
-            if let ExprKind::Select(_, a, b) = e.kind() {
-                lazy |= impure(a) || impure(b);
-            }
-            new.impure.insert(e.key(), reads);
-            for c in children {
-                *new.uses.entry(c.key()).or_insert(0) += 1;
-            }
+/// The buffers that GPU threads share and write; none if there are no threads.
+fn watched(func: &PrimFunc) -> Vec<bool> {
+    let mut watched = vec![false; func.buffers.len()];
+    let mut has_threads = false;
+    func.body.walk(&mut |s| match s {
+        Stmt::For { kind: LoopKind::ThreadBinding(axis), .. } => {
+            has_threads |= axis.starts_with("threadIdx.")
         }
-        self.statement = new;
-        if lazy {
-            self.emit(Inst::Forget);
-        }
-    }
-
-    fn expr(&mut self, e: &Expr) -> Result<Reg, Diagnostic> {
-        let key = e.key();
-        if let Some(&reg) = self.statement.scopes.iter().rev().find_map(|scope| scope.get(&key)) {
-            return Ok(reg);
-        }
-        let conditional = self.statement.scopes.len() > 1;
-        let shared = self.statement.uses.get(&key).is_some_and(|n| *n > 1);
-        let reg = if conditional && shared && self.statement.impure[&key] {
-            self.subroutine(e)?
-        } else {
-            self.node(e)?
-        };
-        // What lies outside the statement's branches is known in all of them.
-        let everywhere = self.levels[reg as usize] <= self.statement.level;
-        let scopes = &mut self.statement.scopes;
-        let scope = if everywhere { scopes.first_mut() } else { scopes.last_mut() };
-        scope.expect("a statement has a scope").insert(key, reg);
-        Ok(reg)
-    }
-
-    /// Calls the subroutine of a shared node; the first caller has it written.
-    fn subroutine(&mut self, e: &Expr) -> Result<Reg, Diagnostic> {
-        let (sub, result) = match self.statement.subs.get(&e.key()) {
-            Some(&known) => known,
-            None => {
-                let open = self.statement.scopes.split_off(1);
-                self.statement.scopes.push(HashMap::new());
-                let mut result = 0;
-                let code = self.framed(|c| {
-                    result = c.node(e)?;
-                    Ok(())
-                })?;
-                self.statement.scopes.truncate(1);
-                self.statement.scopes.extend(open);
-                let sub = self.subs.len() as u32;
-                self.subs.push(code);
-                self.statement.subs.insert(e.key(), (sub, result));
-                (sub, result)
-            }
-        };
-        self.emit(Inst::Sub { sub });
-        let dst = self.register(self.top());
-        self.emit(Inst::Move { dst, a: result });
-        Ok(dst)
-    }
-
-    fn node(&mut self, e: &Expr) -> Result<Reg, Diagnostic> {
-        let dtype = e.dtype();
-        Ok(match e.kind() {
-            ExprKind::Const(s) => self.constant(*s),
-            ExprKind::Var(v) => {
-                let name = &self.func.vars[*v].name;
-                self.vars[*v].ok_or_else(|| self.error(format!("the variable `{name}` is not bound here")))?
-            }
-            ExprKind::Cast(x) => {
-                let (from, a) = (x.dtype(), self.expr(x)?);
-                let key = operation(2, from as u8, dtype, [a, 0, 0]);
-                self.pure(key, &[a], |dst| Inst::Cast { from, to: dtype, dst, a })
-            }
-            ExprKind::Reinterpret(x) => {
-                let a = self.expr(x)?;
-                let key = operation(3, 0, dtype, [a, 0, 0]);
-                self.pure(key, &[a], |dst| Inst::Reinterpret { to: dtype, dst, a })
-            }
-            ExprKind::Unary(op, x) => {
-                let (op, of, a) = (*op, x.dtype(), self.expr(x)?);
-                let key = operation(4, op as u8, of, [a, 0, 0]);
-                self.pure(key, &[a], |dst| Inst::Unary { op, dtype: of, dst, a })
-            }
-            ExprKind::Binary(op, x, y) => {
-                let (a, b) = (self.expr(x)?, self.expr(y)?);
-                self.binary(*op, x.dtype(), a, b)
-            }
-            ExprKind::Cmp(op, x, y) => {
-                let (a, b) = (self.expr(x)?, self.expr(y)?);
-                self.compare(*op, x.dtype(), a, b)
-            }
-            ExprKind::Fma(x, y, z) => {
-                let (a, b, c) = (self.expr(x)?, self.expr(y)?, self.expr(z)?);
-                let key = operation(7, 0, dtype, [a, b, c]);
-                self.pure(key, &[a, b, c], |dst| Inst::Fma { dtype, dst, a, b, c })
-            }
-            ExprKind::Select(c, x, y) => self.select(c, x, y)?,
-            ExprKind::Load(buffer, indices) => {
-                let at = self.element(*buffer, indices)?;
-                let dst = self.register(self.top());
-                let dtype = self.func.buffers[*buffer].dtype;
-                self.emit(Inst::Load { dst, buffer: buffer.as_u32(), at, dtype });
-                dst
-            }
-        })
-    }
-
-    fn binary(&mut self, op: BinaryOp, dtype: DType, a: Reg, b: Reg) -> Reg {
-        if (op, dtype) == (BinaryOp::Add, DType::I64) {
-            return self.add(a, b);
-        }
-        let f = ops::binary(op, dtype);
-        self.pure(operation(5, op as u8, dtype, [a, b, 0]), &[a, b], |dst| Inst::Binary { f, dst, a, b })
-    }
-
-    fn compare(&mut self, op: CmpOp, dtype: DType, a: Reg, b: Reg) -> Reg {
-        let f = ops::compare(op, dtype);
-        self.pure(operation(6, op as u8, dtype, [a, b, 0]), &[a, b], |dst| Inst::Binary { f, dst, a, b })
-    }
-
-    /// Both sides and a choice if neither reads memory; else only the side that is chosen.
-    fn select(&mut self, c: &Expr, x: &Expr, y: &Expr) -> Result<Reg, Diagnostic> {
-        let c = self.expr(c)?;
-        if !self.statement.impure[&x.key()] && !self.statement.impure[&y.key()] {
-            let (a, b) = (self.expr(x)?, self.expr(y)?);
-            let key = operation(8, 0, DType::Bool, [c, a, b]);
-            return Ok(self.pure(key, &[c, a, b], |dst| Inst::Select { dst, c, a, b }));
-        }
-        let dst = self.register(self.top());
-        let then = self.side(x, dst)?;
-        let els = self.side(y, dst)?;
-        self.emit_either(c, then, els);
-        Ok(dst)
-    }
-
-    fn side(&mut self, e: &Expr, dst: Reg) -> Result<Vec<Inst>, Diagnostic> {
-        self.statement.scopes.push(HashMap::new());
-        let code = self.framed(|s| {
-            let a = s.expr(e)?;
-            s.emit(Inst::Move { dst, a });
-            Ok(())
-        });
-        self.statement.scopes.pop();
-        code
-    }
-
-    fn declared(&self, buffer: BufferId, rank: usize) -> Result<(), Diagnostic> {
-        let info = &self.func.buffers[buffer];
-        if !self.declared[buffer.index()] {
-            return Err(
-                self.error(format!("the buffer `{}` is neither a parameter nor allocated", info.name))
-            );
-        }
-        if info.shape.len() != rank {
-            let want = info.shape.len();
-            return Err(self.error(format!("`{}` has {want} dimensions, but {rank} indices", info.name)));
-        }
-        Ok(())
-    }
-
-    /// The position of an element; indices that analysis cannot place are checked.
-    fn element(&mut self, buffer: BufferId, indices: &[Expr]) -> Result<Reg, Diagnostic> {
-        self.declared(buffer, indices.len())?;
-        let func = self.func;
-        let shape = &func.buffers[buffer].shape;
-        let mut stride = shape.iter().product::<usize>() as i64;
-        let mut sum: Option<Reg> = None;
-        for (dim, (index, &n)) in indices.iter().zip(shape).enumerate() {
-            let reg = self.expr(index)?;
-            if !self.bounds.of(index).within(Interval::below(n as i64)) {
-                let (buffer, dim) = (buffer.as_u32(), dim as u32);
-                self.emit(Inst::Check { index: reg, size: n as u64, buffer, dim });
-            }
-            stride = stride.checked_div(n as i64).unwrap_or(0);
-            let term = self.scale(reg, stride);
-            sum = Some(match sum {
-                Some(sum) => self.add(sum, term),
-                None => term,
-            });
-        }
-        Ok(match sum {
-            Some(sum) => sum,
-            None => self.constant(Scalar::from_i64(DType::I64, 0)),
-        })
-    }
+        Stmt::Store { buffer, .. } => watched[buffer.index()] = func.buffers[*buffer].scope != Scope::Local,
+        Stmt::Intrin { regions, .. } => regions.iter().for_each(|r| watched[r.buffer.index()] = true),
+        _ => {}
+    });
+    watched.iter_mut().for_each(|w| *w &= has_threads);
+    watched
 }
 
 /// The key of an operation: a tag for the kind of expression, the operation in it.

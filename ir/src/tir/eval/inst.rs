@@ -46,6 +46,10 @@ pub enum Inst {
     Load { dst: Reg, buffer: u32, at: Reg, dtype: DType },
     /// `buffer[at] = a`.
     Store { a: Reg, buffer: u32, at: Reg, dtype: DType },
+    /// Says that the thread is about to access `buffer[at]`.
+    Watch { buffer: u32, at: Reg, write: bool },
+    /// Waits for the other threads of the block.
+    Barrier,
     /// Goes on elsewhere.
     Jump { by: i32 },
     /// Goes on elsewhere if the register is 0.

@@ -7,11 +7,19 @@
 //! hold bytes of ones before a function or a tile starts (NaN in floats), so that a read of
 //! what was never written shows. Every access is checked against the bounds of its buffer:
 //! at compile time where interval analysis can tell, else when it happens.
+//!
+//! A function with loops over `threadIdx` runs with the semantics of CUDA: a tile is a block,
+//! every thread of it runs the whole body, a loop over threads gives it its own index, and
+//! `Local` buffers are each thread's own. Threads run one after the other from barrier to
+//! barrier; two accesses of different threads to one element between the same barriers, one
+//! of them a write, are a race, and an error whatever the order was.
 
 mod compile;
 mod inst;
 mod ops;
 mod run;
+mod threads;
+mod worker;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +28,9 @@ use super::ir::{BufferId, PrimFunc};
 use crate::diag::{Code, Diagnostic};
 use crate::tensor::{Tensor, byte_len};
 use inst::{BufferInfo, Call, Inst, Reg};
+use threads::{Block, Shadow};
+
+pub use worker::{Launch, run_persistent};
 
 /// Bytes of all buffers that a run may allocate.
 const MAX_BYTES: usize = 1 << 36;
@@ -41,6 +52,21 @@ pub struct Program {
     calls: Vec<Call>,
     /// The tile variable's register and the number of tiles, if the function is scheduled.
     tiles: Option<(Reg, u64)>,
+    /// Buffers of which every GPU thread has its own.
+    private: Vec<BufferId>,
+    /// The axes of GPU threads; none if the function has none.
+    threads: Vec<ThreadAxis>,
+    /// Whether accesses to a buffer are looked at for races between threads.
+    watched: Vec<bool>,
+}
+
+/// An axis of GPU threads.
+#[derive(Debug)]
+struct ThreadAxis {
+    name: Box<str>,
+    /// The thread's index on it.
+    reg: Reg,
+    extent: u64,
 }
 
 /// Runs a function: `args` are its parameters in order; outputs are replaced.
@@ -84,17 +110,41 @@ impl Program {
     pub fn run_with(&self, args: &mut [Tensor], order: &[u64]) -> Result<(), Diagnostic> {
         self.check_order(order)?;
         let mut memory = self.memory(args)?;
+        if self.threads.is_empty() {
+            self.run_tiles(&mut memory, order)?;
+        } else {
+            let mut shadow = Shadow::new(self);
+            let one = [0];
+            let order = if self.tiles.is_some() { order } else { &one };
+            for &tile in order {
+                self.poison(&mut memory);
+                Block::new(self).run(tile, &mut memory, &mut shadow)?;
+            }
+        }
+        self.take_outputs(args, &memory)
+    }
+
+    /// Runs tiles one after the other, in one thread.
+    fn run_tiles(&self, memory: &mut [Vec<u64>], order: &[u64]) -> Result<(), Diagnostic> {
         let mut state = run::State::new(self);
+        let mut unwatched = Shadow::default();
         match self.tiles {
-            None => state.run(&mut memory)?,
+            None => {
+                state.run(memory, &mut unwatched)?;
+            }
             Some((reg, _)) => {
                 for &tile in order {
-                    self.poison(&mut memory);
+                    self.poison(memory);
                     state.set(reg, tile);
-                    state.run(&mut memory)?;
+                    state.run(memory, &mut unwatched)?;
                 }
             }
         }
+        Ok(())
+    }
+
+    /// Copies what was computed to the arguments.
+    fn take_outputs(&self, args: &mut [Tensor], memory: &[Vec<u64>]) -> Result<(), Diagnostic> {
         let inputs = self.params.len() - self.outputs;
         for (arg, b) in args[inputs..].iter_mut().zip(&self.params[inputs..]) {
             let bytes = &bytemuck::cast_slice(&memory[b.as_u32() as usize])[..arg.bytes().len()];

@@ -3,6 +3,7 @@
 use super::Program;
 use super::inst::{Call, Inst, Reg};
 use super::ops;
+use super::threads::Shadow;
 use crate::diag::Diagnostic;
 use crate::scalar::{self, Scalar};
 use crate::tir::intrin;
@@ -16,6 +17,16 @@ pub struct State<'a> {
     valid: Vec<u64>,
     activation: u64,
     returns: Vec<usize>,
+    pc: usize,
+}
+
+/// Why a program stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stop {
+    /// It came to its end.
+    End,
+    /// It waits at the barrier before this place.
+    Barrier(usize),
 }
 
 impl<'a> State<'a> {
@@ -26,6 +37,7 @@ impl<'a> State<'a> {
             valid: vec![0; program.subs.len()],
             activation: 1,
             returns: Vec::new(),
+            pc: 0,
         }
     }
 
@@ -40,10 +52,10 @@ impl<'a> State<'a> {
         self.registers[reg as usize]
     }
 
-    /// Runs the code from its start to its end.
-    pub fn run(&mut self, memory: &mut [Vec<u64>]) -> Result<(), Diagnostic> {
+    /// Runs the code from where it stopped (first: its start) to its end or the next barrier.
+    pub fn run(&mut self, memory: &mut [Vec<u64>], shadow: &mut Shadow) -> Result<Stop, Diagnostic> {
         let code = self.program.code.as_slice();
-        let mut pc = 0usize;
+        let mut pc = std::mem::take(&mut self.pc);
         loop {
             let inst = code[pc];
             pc += 1;
@@ -75,6 +87,15 @@ impl<'a> State<'a> {
                         pc = jump(pc, by);
                     }
                 }
+                Inst::Watch { buffer, at, write } => {
+                    let at = self.get(at) as usize;
+                    let seen = shadow.access(buffer, at, write);
+                    seen.map_err(|race| race.describe(self.program, buffer, at))?;
+                }
+                Inst::Barrier => {
+                    self.pc = pc;
+                    return Ok(Stop::Barrier(pc));
+                }
                 Inst::Jump { by } => pc = jump(pc, by),
                 Inst::JumpIfNot { c, by } => {
                     if self.get(c) == 0 {
@@ -93,7 +114,7 @@ impl<'a> State<'a> {
                     pc = self.returns.pop().expect("a shared part is only entered by a call");
                 }
                 Inst::Intrin { call } => self.intrinsic(&self.program.calls[call as usize], memory)?,
-                Inst::End => return Ok(()),
+                Inst::End => return Ok(Stop::End),
                 Inst::Unary { .. }
                 | Inst::Cast { .. }
                 | Inst::Reinterpret { .. }

@@ -187,6 +187,14 @@ impl<'a, 't> Reader<'a, 't> {
             cursor.close()?;
             return Ok(Some(Stmt::Checkpoint));
         }
+        if cursor.eat_call("tvm_storage_sync") {
+            let scope = cursor.string()?;
+            cursor.close()?;
+            if scope != "shared" {
+                return Err(cursor.error_before("only the scope \"shared\" has a barrier"));
+            }
+            return Ok(Some(Stmt::Barrier));
+        }
         if cursor.eat_call("evaluate") {
             cursor.integer()?;
             cursor.close()?;

@@ -60,7 +60,12 @@ pub fn written_suffix(func: &PrimFunc) -> usize {
             regions.iter().take(outputs).for_each(|r| mark(r.buffer));
         }
         Stmt::Block(b) => b.writes.iter().for_each(|r| mark(r.buffer)),
-        Stmt::Seq(_) | Stmt::For { .. } | Stmt::Let { .. } | Stmt::If { .. } | Stmt::Checkpoint => {}
+        Stmt::Seq(_)
+        | Stmt::For { .. }
+        | Stmt::Let { .. }
+        | Stmt::If { .. }
+        | Stmt::Checkpoint
+        | Stmt::Barrier => {}
     });
     written.iter().rev().take_while(|w| **w).count()
 }
@@ -234,6 +239,7 @@ impl<'a> Printer<'a> {
                 self.line(out, &format!("T.tensor_intrin({})", args.join(", ")));
             }
             Stmt::Checkpoint => self.line(out, "T.checkpoint()"),
+            Stmt::Barrier => self.line(out, "T.tvm_storage_sync(\"shared\")"),
         }
     }
 
