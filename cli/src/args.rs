@@ -74,7 +74,7 @@ pub struct PipelineArgs {
     /// Leave out a pass
     #[arg(long, value_name = "PASS")]
     pub disable_pass: Vec<String>,
-    /// What to compile for
+    /// What to compile for: `cpu`, or `cuda:sm_80` and the like
     #[arg(long, default_value = "cpu")]
     pub target: String,
     /// Turn extensions of the target on or off: `-avx512,+avx2`
@@ -151,6 +151,12 @@ pub enum Emit {
     Clif,
     /// Assembly
     Asm,
+    /// CUDA C, a file a kernel
+    Cuda,
+    /// Assembly for GPUs, by NVRTC
+    Ptx,
+    /// Machine code for GPUs, by NVRTC
+    Cubin,
     /// The compiled artifact
     Artifact,
 }
@@ -239,6 +245,8 @@ pub enum Device {
     Cpu,
     /// The reference evaluator
     Interp,
+    /// The kernels as they are scheduled for the target, on the evaluator of TIR: a GPU's without a GPU
+    Tir,
 }
 
 /// How results are compared.

@@ -13,7 +13,9 @@ use fermata_ir::walk;
 use crate::args::{CompareArgs, Device};
 use crate::inputs::{Given, collect, read_npz, to_f64};
 use crate::model;
-use crate::run::{Results, bindings, compile_and_execute, expected, interpret, parameters, tolerance};
+use crate::run::{
+    Results, bindings, compile_and_execute, evaluate_kernels, expected, interpret, parameters, tolerance,
+};
 use crate::{Driver, Failure, Streams};
 
 /// The cosine that quantised results must have where the user asks for none.
@@ -45,6 +47,7 @@ pub(crate) fn command(
                 let threads = usize::from(args.threads);
                 compile_and_execute(driver, module.clone(), &args.pipeline, threads, &inputs, streams)?
             }
+            Device::Tir => evaluate_kernels(driver, module.clone(), &args.pipeline, &inputs, streams)?,
         };
         let outcome = match (args.min_cosine, &args.pipeline.quantize) {
             (None, None) => expected(&results, &reference, &args.tolerance, streams)?,

@@ -15,12 +15,12 @@ use fermata_passes::lower::plan::Program;
 use fermata_passes::manager::{self, Instrument};
 use fermata_passes::pass::{Outcome, PassContext, PassDef};
 use fermata_passes::pipeline::{self, Level, Pipeline};
-use fermata_passes::target::CpuTarget;
+use fermata_passes::target::{CUDA_SMS, CpuTarget, CudaTarget, Target};
 use fermata_runtime::detect;
 
 use crate::args::{CompileArgs, Emit, PipelineArgs, PrintArgs};
 use crate::model::{self, Bindings, Model};
-use crate::{Driver, Failure, Streams, output, quantize};
+use crate::{Driver, Failure, Streams, cuda, output, quantize};
 
 /// A compiled program.
 pub struct Compiled {
@@ -36,10 +36,28 @@ pub struct Compiled {
 ///
 /// # Errors
 /// If there is no such target or feature.
+pub fn any_target(args: &PipelineArgs) -> Result<Target, Failure> {
+    if args.target == "cpu" {
+        return target(args).map(Target::Cpu);
+    }
+    if let Some(target) = CudaTarget::parse(&args.target) {
+        return Ok(Target::Cuda(target));
+    }
+    let message = format!("there is no target `{}` in this version", args.target);
+    let gpus: Vec<String> = CUDA_SMS.iter().map(|&sm| CudaTarget { sm }.to_string()).collect();
+    let help = format!("targets are: cpu, {} (`fermata list targets` says more)", gpus.join(", "));
+    Err(Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help)))
+}
+
+/// The target that the flags name, to run on.
+///
+/// # Errors
+/// If it is no CPU, or there is no such feature.
 pub fn target(args: &PipelineArgs) -> Result<CpuTarget, Failure> {
     if args.target != "cpu" {
-        let message = format!("there is no target `{}` in this version", args.target);
-        let help = "targets are: cpu (`fermata list targets` says more)";
+        any_target(args)?;
+        let message = format!("a program for `{}` cannot run in this version", args.target);
+        let help = "`fermata compile` gives its kernels: --emit=cuda,ptx,cubin";
         return Err(Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help)));
     }
     let mut target = detect::host();
@@ -129,7 +147,7 @@ pub fn optimise(
     module: &mut Module,
     args: &PipelineArgs,
     print: &PrintArgs,
-    target: &CpuTarget,
+    target: &Target,
     streams: &mut Streams<'_>,
 ) -> Result<(), Failure> {
     let pipeline = pipeline(driver, args)?;
@@ -159,10 +177,26 @@ pub fn optimise(
 /// If an operator has no code, or a dimension is not bound.
 pub fn generate(module: Module, target: &CpuTarget) -> Result<Compiled, Failure> {
     let sources = module.sources.clone();
-    let program = lower(&module, target).map_err(|d| Failure::refused(d, &sources))?;
+    let program = lower(&module, &target.clone().into()).map_err(|d| Failure::refused(d, &sources))?;
     let funcs: Vec<&tir::PrimFunc> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, target).map_err(|d| Failure::refused(d, &sources))?;
     Ok(Compiled { module, program, kernels })
+}
+
+/// The plan of a module for whatever target the flags name.
+///
+/// # Errors
+/// If a pass fails, an operator has no kernel or a dimension is not bound.
+pub fn plan(
+    driver: &Driver,
+    mut module: Module,
+    args: &PipelineArgs,
+    streams: &mut Streams<'_>,
+) -> Result<Program, Failure> {
+    let target = any_target(args)?;
+    let print = PrintArgs { elide_constants: 16, weights_out: None };
+    optimise(driver, &mut module, args, &print, &target, streams)?;
+    lower(&module, &target).map_err(|d| Failure::refused(d, &module.sources))
 }
 
 /// Compiles a module.
@@ -177,7 +211,7 @@ pub fn compile(
 ) -> Result<Compiled, Failure> {
     let target = target(args)?;
     let print = PrintArgs { elide_constants: 16, weights_out: None };
-    optimise(driver, &mut module, args, &print, &target, streams)?;
+    optimise(driver, &mut module, args, &print, &target.clone().into(), streams)?;
     generate(module, &target)
 }
 
@@ -209,35 +243,90 @@ pub(crate) fn command(
         return Ok(0);
     }
     let bindings = Bindings::new(&args.model)?;
-    let target = target(&args.pipeline)?;
+    let target = any_target(&args.pipeline)?;
     let mut module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
     optimise(driver, &mut module, &args.pipeline, &args.print, &target, streams)?;
     let sources = module.sources.clone();
-    let needs_code = args.emit.iter().any(|e| !matches!(e, Emit::Relay | Emit::Te));
     let te = match args.emit.contains(&Emit::Te) {
         true => te_text(&module).map_err(|d| Failure::refused(d, &sources))?,
         false => String::new(),
     };
     let relay = output::module_text(&module, &args.print, false);
-    let compiled = if needs_code { Some(generate(module, &target)?) } else { None };
-    for emit in &args.emit {
-        let content = match (emit, &compiled) {
-            (Emit::Relay, _) => relay.clone().into_bytes(),
-            (Emit::Te, _) => te.clone().into_bytes(),
-            (Emit::Tir, Some(c)) => {
-                tir::print::print_all(c.program.kernels.values().map(|k| &*k.func)).into_bytes()
-            }
-            (Emit::Clif, Some(c)) => all(c.program.kernels.values(), |k| clif_text(&k.func, &target))?,
-            (Emit::Asm, Some(c)) => all(c.kernels.iter(), asm_text)?,
-            (Emit::Artifact, Some(c)) => {
-                output::write_artifact(c, &target, &emitted_path(args, *emit)?)?;
-                continue;
-            }
-            (Emit::Tir | Emit::Clif | Emit::Asm | Emit::Artifact, None) => continue,
-        };
-        output::write(&emitted_path(args, *emit)?, &content, streams)?;
+    for (emit, text) in [(Emit::Relay, relay), (Emit::Te, te)] {
+        if args.emit.contains(&emit) {
+            output::write(&emitted_path(args, emit)?, text.as_bytes(), streams)?;
+        }
+    }
+    if args.emit.iter().all(|e| matches!(e, Emit::Relay | Emit::Te)) {
+        return Ok(0);
+    }
+    match target {
+        Target::Cpu(target) => emit_cpu(args, module, &target, streams)?,
+        Target::Cuda(target) => emit_cuda(args, &module, target, streams)?,
     }
     Ok(0)
+}
+
+/// Writes the forms of a program for a CPU that were asked for.
+fn emit_cpu(
+    args: &CompileArgs,
+    module: Module,
+    target: &CpuTarget,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    if let Some(emit) = args.emit.iter().find(|e| matches!(e, Emit::Cuda | Emit::Ptx | Emit::Cubin)) {
+        return Err(not_of(*emit, "cpu", "--target cuda:sm_80"));
+    }
+    let c = generate(module, target)?;
+    for &emit in &args.emit {
+        let content = match emit {
+            Emit::Tir => tir_text(&c.program),
+            Emit::Clif => all(c.program.kernels.values(), |k| clif_text(&k.func, target))?,
+            Emit::Asm => all(c.kernels.iter(), asm_text)?,
+            Emit::Artifact => {
+                output::write_artifact(&c, target, &emitted_path(args, emit)?)?;
+                continue;
+            }
+            Emit::Relay | Emit::Te | Emit::Cuda | Emit::Ptx | Emit::Cubin => continue,
+        };
+        output::write(&emitted_path(args, emit)?, &content, streams)?;
+    }
+    Ok(())
+}
+
+/// Writes the forms of a program for a GPU that were asked for.
+fn emit_cuda(
+    args: &CompileArgs,
+    module: &Module,
+    target: CudaTarget,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let cpu_only = |e: &&Emit| matches!(e, Emit::Clif | Emit::Asm | Emit::Artifact);
+    if let Some(emit) = args.emit.iter().find(cpu_only) {
+        return Err(not_of(*emit, &target.to_string(), "--emit=cuda, ptx or cubin"));
+    }
+    let program = lower(module, &target.into()).map_err(|d| Failure::refused(d, &module.sources))?;
+    let kernels = cuda::kernels(&program)?;
+    let binaries = cuda::binaries(&args.emit, &kernels, target)?;
+    for &emit in &args.emit {
+        match emit {
+            Emit::Tir => output::write(&emitted_path(args, emit)?, &tir_text(&program), streams)?,
+            Emit::Cuda | Emit::Ptx | Emit::Cubin => {
+                cuda::write(args, emit, &kernels, binaries.as_deref(), streams)?;
+            }
+            Emit::Relay | Emit::Te | Emit::Clif | Emit::Asm | Emit::Artifact => {}
+        }
+    }
+    Ok(())
+}
+
+fn not_of(emit: Emit, target: &str, instead: &str) -> Failure {
+    let message = format!("--emit={} has no meaning for the target `{target}`", extension(emit));
+    Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(format!("give {instead}")))
+}
+
+fn tir_text(program: &Program) -> Vec<u8> {
+    tir::print::print_all(program.kernels.values().map(|k| &*k.func)).into_bytes()
 }
 
 /// The texts of all kernels.
@@ -249,13 +338,17 @@ fn all<T>(
     Ok(texts?.join("\n").into_bytes())
 }
 
-fn extension(emit: Emit) -> &'static str {
+/// The extension of the files of an emitted form.
+pub(crate) fn extension(emit: Emit) -> &'static str {
     match emit {
         Emit::Relay => "relay",
         Emit::Te => "te",
         Emit::Tir => "tir",
         Emit::Clif => "clif",
         Emit::Asm => "asm",
+        Emit::Cuda => "cuda",
+        Emit::Ptx => "ptx",
+        Emit::Cubin => "cubin",
         Emit::Artifact => "fermata",
     }
 }

@@ -10,6 +10,7 @@ mod args;
 mod bench;
 mod compare;
 pub mod compile;
+mod cuda;
 mod demo;
 mod doctor;
 mod explain;

@@ -5,6 +5,7 @@ use fermata_ir::op::{Lower, Op};
 use fermata_ir::tir::intrin::CATALOGUE;
 use fermata_ir::types::DType;
 use fermata_passes::pass::{FloatClass, MAX_LEVEL};
+use fermata_passes::target::{CUDA_SMS, CudaTarget};
 use fermata_runtime::detect;
 
 use crate::args::{ListArgs, Listing};
@@ -31,12 +32,20 @@ pub(crate) fn command(driver: &Driver, args: &ListArgs, streams: &mut Streams<'_
         }
         Listing::Targets => {
             let host = detect::host();
-            let rows = vec![vec![
+            let mut rows = vec![vec![
                 "cpu".into(),
                 format!("{:?}", host.features),
                 format!("{} kB L1, {} kB L2", host.l1_bytes >> 10, host.l2_bytes >> 10),
             ]];
-            table(&["target", "features of this machine", "caches"], rows, args.markdown, streams)
+            rows.extend(CUDA_SMS.iter().map(|&sm| {
+                let target = CudaTarget { sm };
+                vec![
+                    target.to_string(),
+                    format!("kernels for {}; they are compiled, not run", target.arch()),
+                    String::new(),
+                ]
+            }));
+            table(&["target", "features", "caches"], rows, args.markdown, streams)
         }
     }
 }

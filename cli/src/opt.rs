@@ -7,7 +7,7 @@ use fermata_ir::front::{Kind, SNIFF_BYTES, sniff};
 use fermata_ir::tir;
 
 use crate::args::OptArgs;
-use crate::compile::{optimise, pipeline, target};
+use crate::compile::{any_target, optimise, pipeline};
 use crate::model::{self, Bindings};
 use crate::{Driver, Failure, Streams, list, output};
 
@@ -23,7 +23,7 @@ pub(crate) fn command(driver: &Driver, args: &OptArgs, streams: &mut Streams<'_>
     if let Some((name, text)) = tir_text(args)? {
         return reprint_tir(&name, &text, args, streams);
     }
-    let target = target(&args.pipeline)?;
+    let target = any_target(&args.pipeline)?;
     let bindings = Bindings::new(&args.model)?;
     let mut module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
     optimise(driver, &mut module, &args.pipeline, &args.print, &target, streams)?;

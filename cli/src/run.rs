@@ -9,7 +9,7 @@ use fermata_ir::types::TensorType;
 use fermata_runtime::exec::{Session, SessionOptions};
 
 use crate::args::{Device, ModelArgs, PipelineArgs, RunArgs, ToleranceArgs};
-use crate::compile::{Compiled, compile, load_compiled, target};
+use crate::compile::{Compiled, compile, load_compiled, plan, target};
 use crate::inputs::{Given, Wanted, collect, read_npz};
 use crate::model::{self, Bindings};
 use crate::{Driver, Failure, Streams, output};
@@ -37,6 +37,16 @@ pub(crate) fn command(driver: &Driver, args: &RunArgs, streams: &mut Streams<'_>
             let wanted = ports(&compiled);
             let inputs = collect(&args.inputs, &given, &wanted, streams)?;
             execute(compiled, &args.pipeline, usize::from(args.threads), &inputs)?
+        }
+        Device::Tir => {
+            if args.entry != "main" {
+                return Err(Failure::usage("kernels run `@main`; --entry needs --device interp"));
+            }
+            let bindings = bindings(driver, &args.model, &given, streams)?;
+            let module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
+            let wanted = parameters(&module, "main")?;
+            let inputs = collect(&args.inputs, &given, &wanted, streams)?;
+            evaluate_kernels(driver, module, &args.pipeline, &inputs, streams)?
         }
     };
     if args.output.as_os_str() == "-" {
@@ -207,6 +217,24 @@ pub fn compile_and_execute(
 ) -> Result<Results, Failure> {
     let compiled = compile(driver, module, args, streams)?;
     execute(compiled, args, threads, inputs)
+}
+
+/// Schedules a module for the target and runs its kernels on the evaluator of TIR.
+///
+/// # Errors
+/// If it has no kernels, an input does not fit, or a kernel does what it must not, such as a race.
+pub fn evaluate_kernels(
+    driver: &Driver,
+    module: Module,
+    args: &PipelineArgs,
+    inputs: &[Tensor],
+    streams: &mut Streams<'_>,
+) -> Result<Results, Failure> {
+    let program = plan(driver, module, args, streams)?;
+    let tensors = fermata_passes::lower::eval::run(&program, inputs)?;
+    let entry = program.entry.map(|f| &program.funcs[f]);
+    let names = entry.into_iter().flat_map(|f| f.outputs.iter().map(|port| port.name.to_string()));
+    Ok(names.zip(tensors).collect())
 }
 
 /// The tolerance of the flags, or the default of the dtype.

@@ -2,5 +2,6 @@
 
 pub mod artifact;
 pub mod cpu;
+pub mod cuda;
 pub mod exec_memory;
 pub mod kernel;

@@ -10,7 +10,7 @@ use fermata_ir::verify::verify;
 use crate::pass::{Outcome, PassContext, PassDef, Stage};
 use crate::pipeline::{Pipeline, Step};
 use crate::table::PassTable;
-use crate::target::CpuTarget;
+use crate::target::Target;
 
 /// Somebody who watches the passes: timing, printing, dumping.
 pub trait Instrument {
@@ -28,7 +28,7 @@ pub trait Instrument {
 /// How a pipeline runs.
 pub struct Options {
     /// The target that passes are told.
-    pub target: CpuTarget,
+    pub target: Target,
     /// Check the module's rules after every pass.
     pub verify_each: bool,
     /// Collect remarks.
@@ -42,7 +42,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Self {
         Options {
-            target: CpuTarget::default(),
+            target: Target::default(),
             verify_each: true,
             remarks: false,
             fuel: None,

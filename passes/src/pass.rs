@@ -3,7 +3,7 @@
 use fermata_ir::diag::{Diagnostic, Diagnostics};
 use fermata_ir::expr::Module;
 
-use crate::target::CpuTarget;
+use crate::target::Target;
 
 /// The form a program is in; a pass says which it takes and gives.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -92,7 +92,7 @@ pub enum Outcome {
 #[derive(Debug, Default)]
 pub struct PassContext {
     /// What the program is compiled for.
-    pub target: CpuTarget,
+    pub target: Target,
     /// The values of all options of the pass, by name.
     pub options: Vec<(&'static str, OptionValue)>,
     /// Rewrites left before the pass must stop; `None` is no limit.

@@ -1,5 +1,65 @@
 //! Targets: plain descriptions of what kernels are made for.
 
+use std::fmt;
+
+/// What kernels are made for.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Target {
+    /// A CPU.
+    Cpu(CpuTarget),
+    /// A GPU that runs CUDA.
+    Cuda(CudaTarget),
+}
+
+impl Default for Target {
+    fn default() -> Self {
+        Target::Cpu(CpuTarget::default())
+    }
+}
+
+impl From<CpuTarget> for Target {
+    fn from(target: CpuTarget) -> Target {
+        Target::Cpu(target)
+    }
+}
+
+impl From<CudaTarget> for Target {
+    fn from(target: CudaTarget) -> Target {
+        Target::Cuda(target)
+    }
+}
+
+/// The generations of GPUs that kernels are made for: compute capabilities, ascending.
+pub const CUDA_SMS: [u32; 5] = [75, 80, 86, 89, 90];
+
+/// A GPU that kernels are made for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CudaTarget {
+    /// The compute capability, one of [`CUDA_SMS`].
+    pub sm: u32,
+}
+
+impl CudaTarget {
+    /// The target of a text: `cuda:sm_80`.
+    pub fn parse(text: &str) -> Option<CudaTarget> {
+        CUDA_SMS.into_iter().map(|sm| CudaTarget { sm }).find(|t| t.to_string() == text)
+    }
+
+    /// The architecture that NVRTC is told. Hopper's tensor cores are only in the `a` variant.
+    pub fn arch(&self) -> String {
+        match self.sm {
+            90 => "sm_90a".into(),
+            sm => format!("sm_{sm}"),
+        }
+    }
+}
+
+impl fmt::Display for CudaTarget {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cuda:sm_{}", self.sm)
+    }
+}
+
 /// A CPU that kernels are made for.
 #[derive(Clone, Debug, PartialEq)]
 pub struct CpuTarget {

@@ -9,11 +9,11 @@ use fermata_ir::tensor::Tensor;
 use fermata_ir::text::{ParseOptions, parse_module};
 use fermata_ir::tir;
 use fermata_ir::types::DType;
-use fermata_passes::lower::lower;
-use fermata_passes::lower::plan::{BufferId, FuncId, Place, Program, Step};
+use fermata_passes::lower::plan::Program;
+use fermata_passes::lower::{eval, lower};
 use fermata_passes::manager;
 use fermata_passes::pipeline::{Level, standard};
-use fermata_passes::target::{CpuFeatures, CpuTarget};
+use fermata_passes::target::{CpuFeatures, CpuTarget, CudaTarget, Target};
 
 fn parse(text: &str) -> Module {
     let ops = OpTable::standard();
@@ -55,77 +55,6 @@ fn fill(dtype: DType, shape: &[usize], seed: &mut u64) -> Tensor {
     .expect("a small tensor")
 }
 
-/// Runs the steps of a function on the TIR evaluator.
-fn run(program: &Program, func: FuncId, inputs: &[Tensor]) -> Vec<Tensor> {
-    let plan = &program.funcs[func];
-    let mut memory: Vec<Tensor> = plan
-        .buffers
-        .values()
-        .map(|b| match b.place {
-            Place::Constant(i) => program.constants[i].reshape(&b.shape).expect("an alias has the same size"),
-            _ => Tensor::zeros(b.dtype, &b.shape).expect("a small tensor"),
-        })
-        .collect();
-    for (port, tensor) in plan.inputs.iter().zip(inputs) {
-        write(program, func, &mut memory, port.buffer, tensor);
-    }
-    steps(program, func, &plan.steps, &mut memory);
-    plan.outputs.iter().map(|p| memory[p.buffer.as_u32() as usize].clone()).collect()
-}
-
-/// Writes a buffer and every other that lies at the same place.
-fn write(program: &Program, func: FuncId, memory: &mut [Tensor], buffer: BufferId, value: &Tensor) {
-    let plan = &program.funcs[func];
-    memory[buffer.as_u32() as usize] = value.clone();
-    let place = plan.buffers[buffer].place;
-    for (id, other) in plan.buffers.iter() {
-        if other.place == place && other.bytes() == value.bytes().len() && other.dtype == value.dtype() {
-            memory[id.as_u32() as usize] = value.reshape(&other.shape).expect("the same size");
-        }
-    }
-}
-
-fn steps(program: &Program, func: FuncId, list: &[Step], memory: &mut Vec<Tensor>) {
-    for step in list {
-        match step {
-            Step::Launch { kernel, args } => {
-                let kernel = &program.kernels[*kernel].func;
-                let mut tensors: Vec<Tensor> = args
-                    .iter()
-                    .zip(&kernel.params)
-                    .map(|(a, p)| {
-                        memory[a.as_u32() as usize].reshape(&kernel.buffers[*p].shape).expect("a view")
-                    })
-                    .collect();
-                if let Err(d) = tir::eval::run(kernel, &mut tensors) {
-                    panic!("{}\n{}\n{}", d.message, tir::print::print(kernel), d.message);
-                }
-                let first = args.len() - kernel.outputs;
-                for (buffer, tensor) in args[first..].iter().zip(&tensors[first..]) {
-                    let shape = &program.funcs[func].buffers[*buffer].shape;
-                    let value = tensor.reshape(shape).expect("a view");
-                    write(program, func, memory, *buffer, &value);
-                }
-            }
-            Step::If { cond, then, els } => {
-                let taken = memory[cond.as_u32() as usize].bytes()[0] != 0;
-                steps(program, func, if taken { then } else { els }, memory);
-            }
-            Step::Call { func: callee, args, results } => {
-                let inputs: Vec<Tensor> = args.iter().map(|a| memory[a.as_u32() as usize].clone()).collect();
-                for (buffer, value) in results.iter().zip(run(program, *callee, &inputs)) {
-                    write(program, func, memory, *buffer, &value);
-                }
-            }
-            Step::Copy { src, dst } => {
-                let value = memory[src.as_u32() as usize].clone();
-                let shape = memory[dst.as_u32() as usize].shape().to_vec();
-                write(program, func, memory, *dst, &value.reshape(&shape).expect("the same size"));
-            }
-        }
-    }
-}
-
 fn flat(value: &Value) -> Vec<Tensor> {
     match value {
         Value::Tensor(t) => vec![t.clone()],
@@ -134,7 +63,12 @@ fn flat(value: &Value) -> Vec<Tensor> {
     }
 }
 
-/// Compiles at every level, for a plain and a wide target, and compares.
+/// All kernels of a program, for messages.
+fn kernels(program: &Program) -> String {
+    program.kernels.values().map(|k| tir::print::print(&k.func)).collect()
+}
+
+/// Compiles at every level, for a plain and a wide CPU and for a GPU, and compares.
 fn check(text: &str) {
     let module = parse(text);
     let main = module.global("main").expect("@main");
@@ -154,8 +88,8 @@ fn check(text: &str) {
         Err(d) => panic!("{d:#?}"),
     };
     let wide = CpuFeatures { avx2: true, avx512: true, ..CpuFeatures::default() };
-    for features in [CpuFeatures::default(), wide] {
-        let target = CpuTarget { features, ..CpuTarget::default() };
+    let cpu = |features| Target::Cpu(CpuTarget { features, ..CpuTarget::default() });
+    for target in [cpu(CpuFeatures::default()), cpu(wide), CudaTarget { sm: 80 }.into()] {
         for level in 0..=2 {
             let mut module = module.clone();
             let options = manager::Options { target: target.clone(), ..manager::Options::default() };
@@ -169,14 +103,15 @@ fn check(text: &str) {
             for kernel in program.kernels.values() {
                 assert!(kernel.func.tiles().is_some(), "{}", tir::print::print(&kernel.func));
             }
-            let actual = run(&program, program.entry.expect("an entry"), &inputs);
+            let actual = match eval::run(&program, &inputs) {
+                Ok(actual) => actual,
+                Err(d) => panic!("-O{level}: {}\n{}", d.message, kernels(&program)),
+            };
             assert_eq!(actual.len(), expected.len());
             for (a, e) in actual.iter().zip(&expected) {
                 let result = compare(a, e);
                 if !result.matches() {
-                    let kernels: Vec<String> =
-                        program.kernels.values().map(|k| tir::print::print(&k.func)).collect();
-                    panic!("-O{level}: {result}\n{}", kernels.join("\n"));
+                    panic!("-O{level}: {result}\n{}", kernels(&program));
                 }
             }
         }
@@ -242,6 +177,22 @@ fn products_and_convolutions() {
     check(
         "def @main(%x: Tensor[(1, 6, 9, 8), float32], %w: Tensor[(6, 1, 3, 3), float32]) \
          { nn.relu(nn.conv2d(%x, %w, padding=[1, 1, 1, 1], groups=6, channels=6, kernel_size=[3, 3])) }",
+    );
+}
+
+#[test]
+fn products_in_tiles() {
+    check(
+        "def @main(%x: Tensor[(20, 40), float32], %w: Tensor[(70, 40), float32], %b: Tensor[(70), float32]) \
+         { nn.relu(nn.bias_add(nn.dense(%x, %w, units=None), %b)) }",
+    );
+    check(
+        "def @main(%a: Tensor[(2, 17, 33), float32], %b: Tensor[(2, 33, 18), float32]) \
+         { nn.batch_matmul(%a, %b, transpose_b=False) }",
+    );
+    check(
+        "def @main(%x: Tensor[(1, 3, 9, 8), float32], %w: Tensor[(17, 3, 3, 3), float32]) \
+         { nn.relu(nn.conv2d(%x, %w, padding=[1, 1, 1, 1], strides=[2, 1], channels=17, kernel_size=[3, 3])) }",
     );
 }
 

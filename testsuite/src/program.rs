@@ -44,9 +44,9 @@ pub(crate) fn import(
 /// Compiles a program for this machine.
 pub(crate) fn compile(mut module: Module, threads: usize) -> Result<Session, Diagnostics> {
     let target = detect::host();
-    let options = Options { target: target.clone(), ..Options::default() };
+    let options = Options { target: target.clone().into(), ..Options::default() };
     manager::run(&mut module, &standard(Level(2)), &options, &mut [])?;
-    let program = lower(&module, &target)?;
+    let program = lower(&module, &target.clone().into())?;
     let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, &target)?;
     Ok(Session::new(program, kernels, threads)?)

@@ -4,7 +4,9 @@
 //!   the evaluator, whose results are exact to the digit;
 //! - reprinted: the program is read, printed and read again: the same program, the same bytes;
 //! - compiled (in `ops`, `eval` and `run`): at every optimisation level, the CPU agrees with the
-//!   evaluator, or refuses what has no code.
+//!   evaluator, or refuses what has no code;
+//! - for a GPU (in `ops`, `eval` and `run`): scheduled for CUDA, the evaluator of TIR with blocks,
+//!   threads and barriers agrees with the evaluator, and every kernel has CUDA C.
 //!
 //! `cargo test --test cases -- NAME` runs those whose path has NAME in it. With `--bless`, or
 //! `FERMATA_BLESS=1`, checks that no longer hold are rewritten from the output.
@@ -64,6 +66,7 @@ fn trials_of(root: &Path, path: &Path, blessing: bool) -> Vec<Trial> {
         trials.push(trial(" reprinted", reprinted));
         if COMPILED.contains(&folder) {
             trials.push(trial(" compiled", compiled));
+            trials.push(trial(" for a GPU", for_a_gpu));
         }
     }
     trials
@@ -182,6 +185,50 @@ fn compiled(case: &Case, _: &Path) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// The target that cases are scheduled for; kernels of all generations are alike but for their
+/// intrinsics.
+const GPU: &str = "cuda:sm_80";
+
+fn for_a_gpu(case: &Case, _: &Path) -> Result<(), String> {
+    let driver = Driver::standard();
+    let temp = temp()?;
+    let may_refuse = program(case).is_none_or(|m| needs_evaluator(&m));
+    for run in case.runs.iter().filter(|r| r.words[0] == "run") {
+        if run.words.iter().any(|w| ["--device", "-o", "--expect", "--entry"].contains(&&**w)) {
+            continue;
+        }
+        let on = |more: &[&str], file: &Path| {
+            let mut words = case.words(run, &temp.path().join("t"));
+            words.extend(more.iter().map(|w| w.to_string()));
+            words.extend(["-o".into(), file.display().to_string()]);
+            case::run(&driver, &words)
+        };
+        let (expected, found) = (temp.path().join("expected.npz"), temp.path().join("found.npz"));
+        let reference = on(&["--device", "interp"], &expected);
+        let output = on(&["--device", "tir", "--target", GPU], &found);
+        let fail = |m: String| format!("line {}: {m}\n{}", run.line, output.stderr);
+        match (reference.code, output.code) {
+            (0, 0) => same(&found, &expected).map_err(fail)?,
+            (0, 1) if may_refuse && REFUSALS.iter().any(|r| output.stderr.contains(r)) => continue,
+            (0, _) => return Err(fail("the kernels fail where the evaluator does not".into())),
+            (_, 0) => return Err(fail("the kernels run what the evaluator refuses".into())),
+            (_, 1 | 2) => continue,
+            (_, code) => return Err(fail(format!("exit code {code}"))),
+        }
+        emits_cuda(&driver, case)?;
+    }
+    Ok(())
+}
+
+/// Every kernel of a case has CUDA C; what only the evaluator can do was refused before.
+fn emits_cuda(driver: &Driver, case: &Case) -> Result<(), String> {
+    let file = case.path.display().to_string();
+    let words = ["compile", &file, "--target", GPU, "--emit=cuda", "-o", "-"].map(String::from);
+    let output = case::run(driver, &words);
+    let unbound = output.stderr.contains("error[E0602]");
+    if output.code == 0 || unbound { Ok(()) } else { Err(format!("no CUDA C:\n{}", output.stderr)) }
 }
 
 /// Compares the arrays of two files.

@@ -15,8 +15,8 @@ use fermata_ir::walk;
 
 use super::group_to_te::group_to_te;
 use super::plan::{Kernel, KernelId};
-use crate::target::CpuTarget;
-use crate::tir::rules_cpu::schedule;
+use crate::target::Target;
+use crate::tir::{rules_cpu, rules_cuda};
 
 /// What a primitive function becomes: launches over numbered tensors.
 pub struct Lowered {
@@ -42,7 +42,7 @@ pub struct Launch {
 
 /// The kernels of a program.
 pub struct KernelSet {
-    target: CpuTarget,
+    target: Target,
     kernels: PrimaryMap<KernelId, Kernel>,
     by_function: BTreeMap<Vec<u8>, Arc<Lowered>>,
     by_tir: BTreeMap<Vec<u8>, KernelId>,
@@ -51,7 +51,7 @@ pub struct KernelSet {
 
 impl KernelSet {
     /// No kernels, for a target.
-    pub fn new(target: CpuTarget) -> KernelSet {
+    pub fn new(target: Target) -> KernelSet {
         KernelSet {
             target,
             kernels: PrimaryMap::new(),
@@ -81,8 +81,12 @@ impl KernelSet {
             return Ok(lowered.clone());
         }
         let te = group_to_te(module, func)?;
-        let kernels = schedule(&te.name, &te.graph, &te.origins, &te.outputs, &self.target)
-            .map_err(|e| Diagnostic::error(Code::LOWER, e.0).at(module.spans[expr].clone()))?;
+        let kernels = match &self.target {
+            Target::Cpu(target) => rules_cpu::schedule(&te.name, &te.graph, &te.origins, &te.outputs, target),
+            Target::Cuda(_) => rules_cuda::schedule(&te.name, &te.graph, &te.outputs),
+        };
+        let kernels =
+            kernels.map_err(|e| Diagnostic::error(Code::LOWER, e.0).at(module.spans[expr].clone()))?;
         let mut numbers: BTreeMap<BufferId, usize> = BTreeMap::new();
         let mut tensors = Vec::new();
         let mut number = |b: BufferId, tensors: &mut Vec<TensorType>| {

@@ -16,13 +16,13 @@ use super::group_to_te::{flatten, unbound};
 use super::kernels::{KernelSet, Lowered};
 use super::memory::{self, Lifetime};
 use super::plan::{BufferId, FuncId, FuncPlan, Place, PlanBuffer, Port, Program, Step};
-use crate::target::CpuTarget;
+use crate::target::Target;
 
 /// Lowers `@main` and what it calls.
 ///
 /// # Errors
 /// For every construct or operator that has no code: all of a function are reported at once.
-pub fn lower(module: &Module, target: &CpuTarget) -> Result<Program, Diagnostics> {
+pub fn lower(module: &Module, target: &Target) -> Result<Program, Diagnostics> {
     let Some(entry) = module.global("main") else {
         return Err(Diagnostic::error(Code::LOWER, "the program has no function `@main`").into());
     };

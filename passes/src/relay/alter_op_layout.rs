@@ -24,7 +24,7 @@ use fermata_ir::types::DType;
 
 use super::rewrite::{rebuild_functions, static_shape};
 use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
-use crate::target::CpuTarget;
+use crate::target::{CpuTarget, Target};
 
 /// The row of the pass table.
 pub static PASS: PassDef = PassDef {
@@ -41,7 +41,8 @@ pub static PASS: PassDef = PassDef {
 };
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    let target = context.target.clone();
+    // Kernels for GPUs rearrange their operands themselves, in shared memory.
+    let Target::Cpu(target) = context.target.clone() else { return Ok(Outcome::Unchanged) };
     Ok(rebuild_functions(module, |module, _, new| match alter(module, new, &target) {
         Some(altered) if context.take_fuel() => altered,
         _ => new,

@@ -5,5 +5,6 @@ pub mod inline;
 mod nest;
 mod rows;
 pub mod rules_cpu;
+pub mod rules_cuda;
 pub mod tensorize;
 pub mod walk;

@@ -6,6 +6,8 @@
 //! (compute_at). What stands under the side of a select is evaluated only if the select
 //! chooses it, so nothing is moved out of one.
 
+mod block;
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use fermata_ir::entity::SecondaryMap;
@@ -31,15 +33,32 @@ pub enum Refusal {
     Guarded(BufferId),
 }
 
-/// An open loop, with what has been put in it so far.
+/// What a frame becomes once it is closed.
+enum Head {
+    /// The outermost frame, which stays open.
+    Root,
+    Loop(VarId, Expr, LoopKind),
+    Guard(Expr),
+    /// The other side of a guard, with the first side.
+    Else(Expr, Vec<Stmt>),
+}
+
+/// An open loop or condition, with what has been put in it so far.
 struct Frame {
-    /// The loop; the outermost frame has none.
-    head: Option<(VarId, Expr, LoopKind)>,
+    head: Head,
     /// Axes of the root stage that are known from here on, with their extents.
     axes: Vec<(VarId, usize)>,
     stmts: Vec<Stmt>,
     /// Values bound here, by the key of the expression (kept alive beside).
     values: BTreeMap<usize, (Expr, Expr)>,
+    /// Elements of reductions computed here: tensor, indices, value.
+    reduced: Vec<(BufferId, Vec<Expr>, Expr)>,
+}
+
+impl Frame {
+    fn new(head: Head) -> Frame {
+        Frame { head, axes: Vec::new(), stmts: Vec::new(), values: BTreeMap::new(), reduced: Vec::new() }
+    }
 }
 
 /// A loop nest under construction.
@@ -53,6 +72,21 @@ pub struct Nest<'a> {
     frames: Vec<Frame>,
     level: SecondaryMap<VarId, u32>,
     shared: BTreeSet<usize>,
+    /// The outermost level where values are placed.
+    floor: usize,
+    /// Whether long reductions keep several partial results in lanes.
+    lanes: bool,
+    /// The GPU threads that share reductions placed at the floor.
+    block: Option<BlockThreads>,
+}
+
+/// The threads of a GPU block on one axis.
+#[derive(Clone, Copy, Debug)]
+pub struct BlockThreads {
+    /// The thread's index.
+    pub index: VarId,
+    /// How many there are, a power of two.
+    pub count: usize,
 }
 
 /// The level of the outermost loop of a kernel.
@@ -77,15 +111,17 @@ impl<'a> Nest<'a> {
                 reductions.extend(results.map(|(i, &b)| (b, (compute, reduce, i))));
             }
         }
-        let root = Frame { head: None, axes: Vec::new(), stmts: Vec::new(), values: BTreeMap::new() };
         Nest {
             func,
             scratch: Vec::new(),
             inliner,
             reductions,
-            frames: vec![root],
+            frames: vec![Frame::new(Head::Root)],
             level: SecondaryMap::new(),
             shared: BTreeSet::new(),
+            floor: TILE_LEVEL,
+            lanes: true,
+            block: None,
         }
     }
 
@@ -101,7 +137,12 @@ impl<'a> Nest<'a> {
 
     /// A new scratch buffer.
     pub fn local(&mut self, name: &str, shape: &[usize], dtype: DType) -> BufferId {
-        let buffer = Buffer { name: name.into(), shape: shape.to_vec(), dtype, scope: Scope::Local };
+        self.scratch_buffer(name, shape, dtype, Scope::Local)
+    }
+
+    /// A new scratch buffer of a scope.
+    pub fn scratch_buffer(&mut self, name: &str, shape: &[usize], dtype: DType, scope: Scope) -> BufferId {
+        let buffer = Buffer { name: name.into(), shape: shape.to_vec(), dtype, scope };
         let id = self.func.buffers.push(buffer);
         self.scratch.push(id);
         id
@@ -109,9 +150,24 @@ impl<'a> Nest<'a> {
 
     /// Opens a loop over `0..extent`.
     pub fn open(&mut self, var: VarId, extent: Expr, kind: LoopKind) {
-        let head = Some((var, extent, kind));
         self.level[var] = self.frames.len() as u32;
-        self.frames.push(Frame { head, axes: Vec::new(), stmts: Vec::new(), values: BTreeMap::new() });
+        self.open_frame(Head::Loop(var, extent, kind));
+    }
+
+    fn open_frame(&mut self, head: Head) {
+        self.frames.push(Frame::new(head));
+    }
+
+    /// Opens a condition. What is bound in it stays in it.
+    pub fn open_guard(&mut self, cond: Expr) {
+        self.open_frame(Head::Guard(cond));
+    }
+
+    /// Closes the condition that is open and opens its other side.
+    pub fn open_else(&mut self) {
+        let frame = self.frames.pop().expect("an open condition");
+        let Head::Guard(cond) = frame.head else { unreachable!("a condition is open") };
+        self.open_frame(Head::Else(cond, frame.stmts));
     }
 
     /// Opens a loop that is an axis of the root stage.
@@ -128,13 +184,22 @@ impl<'a> Nest<'a> {
     /// Closes the innermost loop.
     pub fn close(&mut self) {
         let frame = self.frames.pop().expect("an open loop");
-        let (var, extent, mut kind) = frame.head.expect("the outermost frame stays");
+        let seq = |stmts| Box::new(Stmt::Seq(stmts));
+        let (var, extent, mut kind) = match frame.head {
+            Head::Root => unreachable!("the outermost frame stays"),
+            Head::Loop(var, extent, kind) => (var, extent, kind),
+            Head::Guard(cond) => {
+                return self.push(Stmt::If { cond, then: seq(frame.stmts), els: None });
+            }
+            Head::Else(cond, then) => {
+                return self.push(Stmt::If { cond, then: seq(then), els: Some(seq(frame.stmts)) });
+            }
+        };
         // Lanes hold no loops: what was computed inside makes the loop a serial one.
         if kind == LoopKind::Vectorized && frame.stmts.iter().any(|s| matches!(s, Stmt::For { .. })) {
             kind = LoopKind::Serial;
         }
-        let body = Box::new(Stmt::Seq(frame.stmts));
-        self.push(Stmt::For { var, extent, kind, body });
+        self.push(Stmt::For { var, extent, kind, body: seq(frame.stmts) });
     }
 
     /// Adds a statement to the innermost loop.
@@ -234,30 +299,37 @@ impl<'a> Nest<'a> {
         bound
     }
 
-    /// The innermost loop that an expression depends on; nothing stands outside of the tile loop.
+    /// The innermost loop that an expression depends on; nothing stands outside of the floor.
     fn level_of(&self, expr: &Expr) -> usize {
         let levels = nodes(expr).into_iter().map(|e| match e.kind() {
             ExprKind::Var(v) => self.level[*v] as usize,
-            ExprKind::Load(b, _) if self.func.buffers[*b].scope == Scope::Local => self.frames.len() - 1,
-            _ => TILE_LEVEL,
+            ExprKind::Load(b, _) if self.func.buffers[*b].scope != Scope::Global => self.frames.len() - 1,
+            _ => self.floor,
         });
-        levels.max().unwrap_or(TILE_LEVEL)
+        levels.max().unwrap_or(self.floor).max(self.floor)
     }
 
     /// Computes an element of a reduction at the outermost loop where its indices are known.
     fn compute_at(&mut self, tensor: BufferId, indices: &[Expr], source: &Expr) -> Result<Expr, Refusal> {
-        let level = indices.iter().map(|i| self.level_of(i)).max().unwrap_or(TILE_LEVEL);
+        let level = indices.iter().map(|i| self.level_of(i)).max().unwrap_or(self.floor);
         let used: BTreeSet<VarId> = indices.iter().flat_map(|i| self.axes_of(i)).collect();
         let known = self.frames[..=level].iter().flat_map(|f| &f.axes);
         if known.clone().any(|(axis, extent)| *extent > 1 && !used.contains(axis)) {
             let axes = known.map(|a| a.0).filter(|a| used.contains(a)).collect();
             return Err(Refusal::Repeated { tensor, axes });
         }
+        let reduced = self.frames[..=level].iter().flat_map(|f| &f.reduced);
+        if let Some((.., value)) = reduced.clone().find(|(t, at, _)| *t == tensor && at == indices) {
+            return Ok(value.clone());
+        }
         let (compute, reduce, result) = self.reductions[&tensor];
         let inner = self.frames.split_off(level + 1);
         let env = compute.axes.iter().map(|a| a.var).zip(indices.iter().cloned()).collect();
         let values = self.accumulate(compute, reduce, env);
         let value = values.map(|v| self.bind_at(level, source, v[result].clone()));
+        if let Ok(value) = &value {
+            self.innermost().reduced.push((tensor, indices.to_vec(), value.clone()));
+        }
         self.frames.extend(inner);
         value
     }
@@ -284,9 +356,15 @@ impl<'a> Nest<'a> {
         if reduce.axes.iter().any(|a| a.extent == 0) {
             return Ok(reduce.identity.clone());
         }
+        if let Some(block) = self.block
+            && self.frames.len() - 1 == self.floor
+        {
+            return self.accumulate_block(block, compute, reduce, env);
+        }
         let axes = self.fresh_axes(&reduce.axes, &mut env);
         let body: Vec<Expr> = compute.body.iter().map(|b| self.inliner.instantiate(b, &env)).collect();
         if let (Combiner::Binary(op), [element], Some(last)) = (&reduce.combiner, &body[..], axes.last())
+            && self.lanes
             && last.extent >= 2 * LANES
             && element.dtype() == DType::F32
             && is_contiguous(element, last.var)

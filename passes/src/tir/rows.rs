@@ -73,7 +73,8 @@ pub fn emit_rows(mut nest: Nest<'_>, rows: &Rows<'_>, _target: &CpuTarget) -> Re
     Ok(close_kernel(nest, rows))
 }
 
-fn close_kernel(nest: Nest<'_>, rows: &Rows<'_>) -> Scheduled {
+/// The kernel of a nest whose loops are closed, the tile loop last.
+pub fn close_kernel(nest: Nest<'_>, rows: &Rows<'_>) -> Scheduled {
     let (func, scratch, body) = nest.finish();
     let Stmt::Seq(mut stmts) = body else { unreachable!("a nest is a sequence") };
     let tiles = stmts.pop().expect("the tile loop");
@@ -309,7 +310,7 @@ fn vector_loop(
 }
 
 /// Emits one element where no axis is left: a scalar, or an element of a reduction.
-fn emit_point(nest: &mut Nest<'_>, rows: &Rows<'_>, env: &mut Env) -> Result<(), Refusal> {
+pub fn emit_point(nest: &mut Nest<'_>, rows: &Rows<'_>, env: &mut Env) -> Result<(), Refusal> {
     let Some(reduce) = &rows.compute.reduce else {
         return emit_elements(nest, rows, env, None);
     };
@@ -320,7 +321,7 @@ fn emit_point(nest: &mut Nest<'_>, rows: &Rows<'_>, env: &mut Env) -> Result<(),
 
 /// Places and stores the elements of the results; `sums` are accumulators of the column,
 /// standing for the tensor, or for the stage itself.
-fn emit_elements(
+pub fn emit_elements(
     nest: &mut Nest<'_>,
     rows: &Rows<'_>,
     env: &Env,
@@ -348,7 +349,7 @@ fn emit_elements(
 }
 
 /// The expression with every load of `tensor` replaced.
-fn replace_load(expr: &Expr, tensor: BufferId, by: &Expr) -> Expr {
+pub fn replace_load(expr: &Expr, tensor: BufferId, by: &Expr) -> Expr {
     let mut done: std::collections::BTreeMap<usize, Expr> = Default::default();
     for node in nodes(expr) {
         let value = match node.kind() {
@@ -360,7 +361,8 @@ fn replace_load(expr: &Expr, tensor: BufferId, by: &Expr) -> Expr {
     done[&expr.key()].clone()
 }
 
-fn store(nest: &mut Nest<'_>, rows: &Rows<'_>, env: &Env, values: Vec<Expr>) {
+/// Stores an element of each result.
+pub fn store(nest: &mut Nest<'_>, rows: &Rows<'_>, env: &Env, values: Vec<Expr>) {
     let at = |a: &Axis| env.get(&a.var).cloned().unwrap_or_else(|| var(a.var));
     let indices: Vec<Expr> = rows.pointwise.axes.iter().map(at).collect();
     for (&buffer, value) in rows.pointwise.outputs.iter().zip(values) {

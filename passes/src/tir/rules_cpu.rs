@@ -99,7 +99,7 @@ pub fn loaded(compute: &Compute) -> BTreeSet<BufferId> {
 
 /// True if a reduction reads each element of a computed tensor several times, and computing
 /// it is not free.
-fn repeats(graph: &Graph, reader: &Compute, tensor: BufferId) -> bool {
+pub fn repeats(graph: &Graph, reader: &Compute, tensor: BufferId) -> bool {
     let points = |axes: &[Axis]| axes.iter().map(|a| a.extent as f64).product::<f64>();
     let reads = points(&reader.axes) * reader.reduce.as_ref().map_or(1.0, |r| points(&r.axes));
     let size = graph.buffers[tensor].shape.iter().map(|&n| n as f64).product::<f64>();
@@ -147,8 +147,8 @@ fn try_schedule(
     Ok(kernels)
 }
 
-/// The tensor that must be kept.
-fn tensor_of(refusal: Refusal) -> BufferId {
+/// The tensor that must be kept for a refused nest to be possible.
+pub fn tensor_of(refusal: Refusal) -> BufferId {
     match refusal {
         Refusal::Repeated { tensor, .. } | Refusal::Guarded(tensor) => tensor,
     }
@@ -256,7 +256,8 @@ fn emit_compute(
     }
 }
 
-fn reduced_tensors(graph: &Graph, kept: &BTreeSet<BufferId>) -> BTreeSet<BufferId> {
+/// The tensors that reductions inside a kernel compute.
+pub fn reduced_tensors(graph: &Graph, kept: &BTreeSet<BufferId>) -> BTreeSet<BufferId> {
     let reduces = |s: &&Stage| matches!(&s.kind, StageKind::Compute(c) if c.reduce.is_some());
     let tensors = graph.stages.iter().filter(reduces).flat_map(|s| s.outputs.iter().copied());
     tensors.filter(|b| !kept.contains(b)).collect()

@@ -1,0 +1,69 @@
+//! What `fermata compile` gives for GPUs: CUDA C, PTX and cubins, a file a kernel.
+
+use std::path::PathBuf;
+
+use fermata_codegen::cuda::nvrtc::{self, Binary};
+use fermata_codegen::cuda::{CudaKernel, emit_all};
+use fermata_ir::tir::PrimFunc;
+use fermata_passes::lower::plan::Program;
+use fermata_passes::target::CudaTarget;
+
+use crate::args::{CompileArgs, Emit};
+use crate::{Failure, Streams, output};
+
+/// The kernels of a program as CUDA C.
+///
+/// # Errors
+/// If one has no CUDA code.
+pub fn kernels(program: &Program) -> Result<Vec<CudaKernel>, Failure> {
+    let funcs: Vec<&PrimFunc> = program.kernels.values().map(|k| &*k.func).collect();
+    Ok(emit_all(&funcs)?)
+}
+
+/// Writes one form of all kernels: a file each to the folder that was named, or their text.
+///
+/// # Errors
+/// If there is no NVRTC where one is needed, or a file cannot be written.
+pub fn write(
+    args: &CompileArgs,
+    emit: Emit,
+    kernels: &[CudaKernel],
+    binaries: Option<&[Binary]>,
+    streams: &mut Streams<'_>,
+) -> Result<(), Failure> {
+    let content = |i: usize| match (emit, binaries) {
+        (Emit::Ptx, Some(b)) => b[i].ptx.as_bytes(),
+        (Emit::Cubin, Some(b)) => b[i].cubin.as_slice(),
+        _ => kernels[i].source.as_bytes(),
+    };
+    if let Some(dir) = &args.emit_dir {
+        std::fs::create_dir_all(dir)
+            .map_err(|e| Failure::usage(format!("cannot make `{}`: {e}", dir.display())))?;
+        let extension = if emit == Emit::Cuda { "cu" } else { super::compile::extension(emit) };
+        for (i, kernel) in kernels.iter().enumerate() {
+            output::write(&dir.join(format!("{}.{extension}", kernel.name)), content(i), streams)?;
+        }
+        return Ok(());
+    }
+    if emit == Emit::Cubin {
+        return Err(Failure::usage("a cubin is a file a kernel; name a folder with --emit-dir"));
+    }
+    let all: Vec<&[u8]> = (0..kernels.len()).map(content).collect();
+    let path = args.output.clone().unwrap_or_else(|| PathBuf::from("-"));
+    output::write(&path, &all.join(&b'\n'), streams)
+}
+
+/// PTX and cubins of all kernels, if one of these forms was asked for.
+///
+/// # Errors
+/// If there is no NVRTC, or it refuses a kernel.
+pub fn binaries(
+    emit: &[Emit],
+    kernels: &[CudaKernel],
+    target: CudaTarget,
+) -> Result<Option<Vec<Binary>>, Failure> {
+    if !emit.iter().any(|e| matches!(e, Emit::Ptx | Emit::Cubin)) {
+        return Ok(None);
+    }
+    Ok(Some(nvrtc::compile_all(kernels, target)?))
+}
