@@ -1,8 +1,10 @@
 //! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
-//! Runtime, a sentence encoder, generated programs, fuzzing, programs of great size.
+//! Runtime, a sentence encoder, generated programs, fuzzing, programs of great
+//! size, and kernels for GPUs compiled where there is none.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
+mod cuda_check;
 mod generated;
 mod minilm;
 mod models;
@@ -32,6 +34,9 @@ struct Cli {
 enum Check {
     /// Run ONNX's node test cases on the evaluator and compiled
     OnnxNode(onnx_node::Args),
+    /// Compile every kernel of the open models and of the operators' cases for GPUs
+    #[command(name = "cuda-check")]
+    Gpu(cuda_check::Args),
     /// Run the open models against ONNX Runtime, on real and random inputs
     Models(models::Args),
     /// Compile generated programs and compare them with the evaluator
@@ -47,6 +52,7 @@ enum Check {
 fn main() -> ExitCode {
     let held = match Cli::parse().check {
         Check::OnnxNode(args) => onnx_node::command(&args),
+        Check::Gpu(args) => cuda_check::command(&args),
         Check::Models(args) => models::command(&args),
         Check::Generated(args) => generated::command(&args),
         Check::Fuzz(args) => fuzz::command(&args),

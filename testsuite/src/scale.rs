@@ -152,10 +152,10 @@ pub fn whole_way(text: &str, level: u8) -> Result<Times, String> {
     let expected = evaluate(&module, std::slice::from_ref(&input)).map_err(|d| d.message)?;
     took("evaluate");
     let target = detect::host();
-    let options = Options { target: target.clone(), verify_each: false, ..Options::default() };
+    let options = Options { target: target.clone().into(), verify_each: false, ..Options::default() };
     manager::run(&mut module, &standard(Level(level)), &options, &mut []).map_err(said)?;
     took("passes");
-    let program = lower(&module, &target).map_err(said)?;
+    let program = lower(&module, &target.clone().into()).map_err(said)?;
     took("lower");
     let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, &target).map_err(|d| said(d.into()))?;

@@ -5,6 +5,7 @@
 //! caller's does not nest.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 
 use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::entity::EntityRef;
@@ -168,10 +169,11 @@ impl<'p> Machine<'p> {
             };
             tensors.push(tensor.map_err(|e| error(format!("in `{}`: {e}", func.name)))?);
         }
-        if !self.kernels.contains_key(&id.index()) {
-            self.kernels.insert(id.index(), tir::eval::Program::compile(func)?);
-        }
-        self.kernels[&id.index()].run(&mut tensors)?;
+        let compiled = match self.kernels.entry(id.index()) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => new.insert(tir::eval::Program::compile(func)?),
+        };
+        compiled.run(&mut tensors)?;
         for (&arg, tensor) in args.iter().zip(tensors).skip(inputs) {
             self.write(frame, arg, tensor);
         }

@@ -179,9 +179,9 @@ type Compiled = (plan::Program, Vec<CompiledKernel>);
 fn compile(program: &Program, treatment: Treatment) -> Result<Compiled, Diagnostics> {
     let target = treatment.target();
     let mut module = specialised(program)?;
-    let options = Options { target: target.clone(), ..Options::default() };
+    let options = Options { target: target.clone().into(), ..Options::default() };
     manager::run(&mut module, &standard(Level(treatment.level)), &options, &mut [])?;
-    let program = lower::lower(&module, &target)?;
+    let program = lower::lower(&module, &target.clone().into())?;
     let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, &target)?;
     Ok((program, kernels))
