@@ -1,12 +1,14 @@
 //! Tests of sessions: programs run from their plans.
 
+use std::sync::Arc;
+
 use super::*;
 use crate::device::simulated::Simulated;
 use fermata_codegen::cpu::compile;
-use fermata_ir::entity::PrimaryMap;
+use fermata_ir::entity::{EntityRef, PrimaryMap};
 use fermata_ir::scalar::{CmpOp, Scalar};
 use fermata_ir::tir::{Buffer, Expr, ExprKind, LoopKind, PrimFunc, Scope, Stmt, VarId, VarInfo};
-use fermata_passes::lower::plan::{Kernel, PlanBuffer, Port};
+use fermata_passes::lower::plan::{BufferId, FuncId, Kernel, Place, PlanBuffer, Port, Step};
 use fermata_passes::target::CpuTarget;
 
 /// `out[t * 8 + i] = f(in0[..], in1[..])` in `tiles` tiles of 8 elements.
