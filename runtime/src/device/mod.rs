@@ -4,7 +4,9 @@
 //! [`cpu::Pool`] runs tiles on pinned worker threads; [`simulated::Simulated`] runs them in any
 //! order that a seed chooses, with preemption at any checkpoint, to test that nothing depends on it.
 
+pub mod cores;
 pub mod cpu;
+pub mod ring;
 pub mod simulated;
 
 use fermata_codegen::kernel::TileFn;
