@@ -5,3 +5,4 @@ pub mod device;
 pub mod exec;
 pub mod memory;
 pub mod microkernel;
+pub mod sched;

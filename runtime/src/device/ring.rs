@@ -58,6 +58,15 @@ pub enum Left {
     Gone,
 }
 
+/// A worker's stay in a launch.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Visit {
+    /// Why it left.
+    pub left: Left,
+    /// The tiles that it ran.
+    pub tiles: u64,
+}
+
 /// The launches of a queue.
 pub struct Ring {
     /// The control word.
@@ -156,9 +165,14 @@ impl Ring {
         }
     }
 
-    /// How many workers are in a launch.
-    pub fn workers_inside(&self) -> usize {
-        self.inside.iter().filter(|inside| inside.0.load(Ordering::SeqCst) != 0).count()
+    /// Whether the worker in a slot is in a launch.
+    pub fn is_inside(&self, slot: usize) -> bool {
+        self.inside[slot].0.load(Ordering::SeqCst) != 0
+    }
+
+    /// The number of tiles of a launch that is not used again meanwhile.
+    pub fn tiles(&self, number: u64) -> u64 {
+        self.record(number).tiles.load(Ordering::Relaxed)
     }
 
     /// The loop of the protocol: a worker enters a launch and runs tiles until none is left, the
@@ -167,41 +181,44 @@ impl Ring {
     /// # Safety
     /// The pointers of the newest launches are valid until their last tile has ended, and no other
     /// thread works in this slot.
-    pub unsafe fn work(&self, number: u64, slot: usize, mut stay: impl FnMut() -> bool) -> Left {
+    pub unsafe fn work(&self, number: u64, slot: usize, mut stay: impl FnMut() -> bool) -> Visit {
         self.inside[slot].0.store(number, Ordering::SeqCst);
         fence(Ordering::SeqCst);
-        let left = match self.published.0.load(Ordering::SeqCst) < number + RING - 1 {
+        let visit = match self.published.0.load(Ordering::SeqCst) < number + RING - 1 {
             // SAFETY: announced before the look at the ring, so the record is kept.
             true => unsafe { self.record(number).work(&self.word.0, slot, &mut stay) },
-            false => Left::Gone,
+            false => Visit { left: Left::Gone, tiles: 0 },
         };
         self.inside[slot].0.store(0, Ordering::Release);
-        left
+        visit
     }
 }
 
 impl Record {
     /// # Safety
     /// As [`Ring::work`]; the record is not used again meanwhile.
-    unsafe fn work(&self, word: &AtomicU64, slot: usize, stay: &mut impl FnMut() -> bool) -> Left {
+    unsafe fn work(&self, word: &AtomicU64, slot: usize, stay: &mut impl FnMut() -> bool) -> Visit {
         let tiles = self.tiles.load(Ordering::Relaxed);
         let epoch = self.epoch.load(Ordering::Relaxed);
         let launch = self.launch();
-        loop {
+        let mut ran = 0;
+        let left = loop {
             if !Word::unpack(word.load(Ordering::Relaxed)).admits(epoch, slot as u32) || !stay() {
-                return Left::Stopped;
+                break Left::Stopped;
             }
             let tile = self.next.0.fetch_add(1, Ordering::Relaxed);
             if tile >= tiles {
-                return Left::Exhausted;
+                break Left::Exhausted;
             }
             // SAFETY: this thread alone claimed the tile, and it alone has the slot.
             unsafe { launch.run_tile(slot, tile) };
+            ran += 1;
             // Whoever ends the last tile has seen what all others wrote.
             if self.done.0.fetch_add(1, Ordering::AcqRel) + 1 == tiles {
-                return Left::Finished;
+                break Left::Finished;
             }
-        }
+        };
+        Visit { left, tiles: ran }
     }
 
     fn launch(&self) -> Launch {

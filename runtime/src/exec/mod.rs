@@ -12,7 +12,7 @@ mod check;
 mod frame;
 mod instance;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod walk;
 
 use std::time::{Duration, Instant};

@@ -49,7 +49,7 @@ fn kernel(program: &mut Program, func: PrimFunc) -> KernelId {
     program.kernels.push(Kernel { func: Arc::new(func), tiles })
 }
 
-fn code(program: &Program) -> Vec<CompiledKernel> {
+pub(crate) fn code(program: &Program) -> Vec<CompiledKernel> {
     let target = CpuTarget { features: detect::features(), ..CpuTarget::default() };
     program.kernels.values().map(|k| compile(&k.func, &target).expect("it compiles")).collect()
 }
@@ -67,7 +67,7 @@ fn scalar_f32(v: f32) -> Expr {
 }
 
 /// `y = (x + c) * 2 + x`, through the arena, with a constant; also gives `x` and `c` back.
-fn chain(tiles: usize) -> Program {
+pub(crate) fn chain(tiles: usize) -> Program {
     let n = tiles * 8;
     let mut program = Program::default();
     let add = kernel(&mut program, elementwise("add", DType::F32, 2, tiles, |p| p[0].clone() + &p[1]));
@@ -96,7 +96,7 @@ fn chain(tiles: usize) -> Program {
     program
 }
 
-fn iota(n: usize) -> Tensor {
+pub(crate) fn iota(n: usize) -> Tensor {
     Tensor::from_slice(&[n], &(0..n).map(|i| i as f32).collect::<Vec<_>>()).expect("small")
 }
 

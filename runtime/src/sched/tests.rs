@@ -1,0 +1,67 @@
+//! Models together: every request is served, nothing is lost, all results are those of undisturbed runs.
+
+use super::group::{Options, run};
+use super::load::{Distribution, arrivals};
+use super::policy::Policy;
+use super::queue::Job;
+use super::report::Report;
+use crate::detect;
+use crate::exec::tests::{chain, code, iota};
+use crate::exec::{Instance, Session};
+
+fn job(name: &str, tiles: usize, workers: usize) -> Job {
+    let program = chain(tiles);
+    let kernels = code(&program);
+    let inputs = vec![iota(tiles * 8)];
+    let mut session = Session::new(program.clone(), kernels.clone(), 1).expect("a good plan");
+    let expected = session.run(&inputs).expect("it runs");
+    let instance = Instance::new(program, &kernels, workers, detect::features()).expect("a good plan");
+    Job { name: name.into(), instance, inputs, expected }
+}
+
+fn together(policy: Policy, workers: usize, rate: f64) -> (Report, usize) {
+    let duration_ns = 60_000_000;
+    let options = Options {
+        workers,
+        policy,
+        arrivals: arrivals(rate, Distribution::Poisson, duration_ns, 3),
+        duration_ns,
+        trace: true,
+    };
+    let best_effort = vec![job("wide", 64, workers), job("narrow", 3, workers)];
+    let (report, spans) = run(Some(job("rt", 2, workers)), best_effort, &options);
+    assert_eq!(spans.len(), workers);
+    assert!(spans.iter().flatten().all(|s| s.start <= s.end && !s.name.is_empty()));
+    (report, options.arrivals.len())
+}
+
+#[test]
+fn every_policy_serves_every_request_and_tears_nothing() {
+    for policy in Policy::ALL {
+        for workers in [1, 2, 3] {
+            let (report, requests) = together(policy, workers, 2000.0);
+            assert_eq!(report.latency.0.len(), requests, "{policy:?}");
+            assert_eq!(report.first_tile.0.len(), requests, "{policy:?}");
+            assert_eq!((report.wrong, &report.failure), (0, &None), "{policy:?}");
+            for queue in &report.best_effort {
+                assert_eq!((queue.wrong, &queue.failure), (0, &None), "{policy:?}, {}", queue.name);
+                let runs = queue.completed as f64..=queue.completed as f64 + 1.0;
+                assert!(runs.contains(&queue.runs), "{policy:?}: {} in {runs:?}", queue.runs);
+                assert_eq!(queue.completed == 0, policy == Policy::Alone, "{policy:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn without_requests_best_effort_queues_have_the_device() {
+    let options = Options {
+        workers: 2,
+        policy: Policy::Preempt,
+        arrivals: Vec::new(),
+        duration_ns: 20_000_000,
+        trace: false,
+    };
+    let (report, _) = run(None, vec![job("be", 16, 2)], &options);
+    assert!(report.best_effort[0].completed > 0 && report.latency.0.is_empty());
+}
