@@ -28,6 +28,8 @@ pub enum Verb {
     Bench(BenchArgs),
     /// Quantise a model and say what that costs
     Quantize(QuantizeArgs),
+    /// Run a real-time model beside best-effort ones, under several policies
+    Colocate(crate::colocate::ColocateArgs),
     /// Say what is in a model or an artifact
     Inspect(InspectArgs),
     /// List operators, passes, intrinsics or targets

@@ -67,7 +67,7 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
 }
 
 /// `200ms`, `3s`, `50us`.
-fn duration(text: &str) -> Result<Duration, Failure> {
+pub fn duration(text: &str) -> Result<Duration, Failure> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit {

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `fermata.bench/1` | `bench --json` |
 //! | `fermata.inspect.program/1`, `fermata.inspect.artifact/1` | `inspect --json` |
+//! | `fermata.colocate/1` | `colocate --json`, a line with reason `policy` for each before it |
 //! | `fermata.doctor/1` | `doctor --json` |
 //!
 //! Units stand in the names of fields: `_ns`, `_bytes`. A schema's number grows when a field

@@ -8,6 +8,7 @@
 
 mod args;
 mod bench;
+mod colocate;
 mod compare;
 pub mod compile;
 mod cuda;
@@ -97,6 +98,7 @@ impl Driver {
             Verb::Compare(args) => compare::command(self, args, streams),
             Verb::Bench(args) => bench::command(self, args, streams),
             Verb::Quantize(args) => quantize::command(self, args, streams),
+            Verb::Colocate(args) => colocate::command(self, args, streams),
             Verb::Inspect(args) => inspect::command(self, args, streams),
             Verb::List(args) => list::command(self, args, streams),
             Verb::Doctor(args) => doctor::command(args, streams),

@@ -156,7 +156,8 @@ impl<'o> Group<'o> {
             if !line.contains(&0) {
                 line.push_back(0);
             }
-            if line.front() != Some(&0) {
+            // Once the time is over, whoever stands before a request stands there for ever.
+            if line.front() != Some(&0) && self.open.load(Ordering::Relaxed) {
                 return;
             }
         }
@@ -325,6 +326,7 @@ impl Worker<'_, '_> {
     fn work(&mut self) -> bool {
         let queues = self.group.be.len();
         match self.group.options.policy {
+            Policy::Fifo if !self.group.open.load(Ordering::Relaxed) => self.work_on(0),
             Policy::Fifo => {
                 let front = self.group.line().front().copied();
                 front.is_some_and(|queue| self.work_on(queue))

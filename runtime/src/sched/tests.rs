@@ -54,6 +54,21 @@ fn every_policy_serves_every_request_and_tears_nothing() {
 }
 
 #[test]
+fn requests_behind_a_long_run_are_served_after_the_end() {
+    for policy in Policy::ALL {
+        let options = Options {
+            workers: 2,
+            policy,
+            arrivals: (0..20).map(|i| i * 50_000).collect(),
+            duration_ns: 1_000_000,
+            trace: false,
+        };
+        let (report, _) = run(Some(job("rt", 2, 2)), vec![job("long", 20_000, 2)], &options);
+        assert_eq!((report.latency.0.len(), report.wrong), (20, 0), "{policy:?}");
+    }
+}
+
+#[test]
 fn without_requests_best_effort_queues_have_the_device() {
     let options = Options {
         workers: 2,
