@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::Instant;
 
+use fermata_codegen::artifact;
 use fermata_codegen::cpu::{asm_text, clif_text, compile_all};
 use fermata_codegen::kernel::CompiledKernel;
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
@@ -28,8 +29,10 @@ pub struct Compiled {
     pub module: Module,
     /// The plan.
     pub program: Program,
-    /// Code, one a kernel of the plan.
+    /// Code, one a kernel of the plan; none if an artifact is for a GPU.
     pub kernels: Vec<CompiledKernel>,
+    /// The GPU that an artifact is for.
+    pub gpu: Option<CudaTarget>,
 }
 
 /// The target that the flags name.
@@ -49,6 +52,13 @@ pub fn any_target(args: &PipelineArgs) -> Result<Target, Failure> {
     Err(Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help)))
 }
 
+fn cannot_run(target: &str) -> Failure {
+    let message = format!("a program for `{target}` cannot run in this version");
+    let help =
+        "`fermata compile` gives its kernels (--emit=cuda,ptx,cubin); --device tir runs them from the model";
+    Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help))
+}
+
 /// The target that the flags name, to run on.
 ///
 /// # Errors
@@ -56,9 +66,7 @@ pub fn any_target(args: &PipelineArgs) -> Result<Target, Failure> {
 pub fn target(args: &PipelineArgs) -> Result<CpuTarget, Failure> {
     if args.target != "cpu" {
         any_target(args)?;
-        let message = format!("a program for `{}` cannot run in this version", args.target);
-        let help = "`fermata compile` gives its kernels: --emit=cuda,ptx,cubin";
-        return Err(Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help)));
+        return Err(cannot_run(&args.target));
     }
     let mut target = detect::host();
     if let Some(list) = &args.target_feature {
@@ -180,7 +188,7 @@ pub fn generate(module: Module, target: &CpuTarget) -> Result<Compiled, Failure>
     let program = lower(&module, &target.clone().into()).map_err(|d| Failure::refused(d, &sources))?;
     let funcs: Vec<&tir::PrimFunc> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, target).map_err(|d| Failure::refused(d, &sources))?;
-    Ok(Compiled { module, program, kernels })
+    Ok(Compiled { module, program, kernels, gpu: None })
 }
 
 /// The plan of a module for whatever target the flags name.
@@ -228,7 +236,13 @@ pub fn load_compiled(
 ) -> Result<Compiled, Failure> {
     match model::load(driver, model, bindings, streams)? {
         Model::Module(module) => compile(driver, *module, args, streams),
-        Model::Artifact(path) => output::read_artifact(&path, &target(args)?, args.trust),
+        Model::Artifact(path) => {
+            let compiled = output::read_artifact(&path, &target(args)?, args.trust)?;
+            match compiled.gpu {
+                Some(gpu) => Err(cannot_run(&gpu.to_string())),
+                None => Ok(compiled),
+            }
+        }
     }
 }
 
@@ -284,7 +298,8 @@ fn emit_cpu(
             Emit::Clif => all(c.program.kernels.values(), |k| clif_text(&k.func, target))?,
             Emit::Asm => all(c.kernels.iter(), asm_text)?,
             Emit::Artifact => {
-                output::write_artifact(&c, target, &emitted_path(args, emit)?)?;
+                let code = artifact::Code::Cpu(&c.kernels, target);
+                output::write_artifact(&c.module, &c.program, code, &emitted_path(args, emit)?)?;
                 continue;
             }
             Emit::Relay | Emit::Te | Emit::Cuda | Emit::Ptx | Emit::Cubin => continue,
@@ -301,8 +316,7 @@ fn emit_cuda(
     target: CudaTarget,
     streams: &mut Streams<'_>,
 ) -> Result<(), Failure> {
-    let cpu_only = |e: &&Emit| matches!(e, Emit::Clif | Emit::Asm | Emit::Artifact);
-    if let Some(emit) = args.emit.iter().find(cpu_only) {
+    if let Some(emit) = args.emit.iter().find(|e| matches!(e, Emit::Clif | Emit::Asm)) {
         return Err(not_of(*emit, &target.to_string(), "--emit=cuda, ptx or cubin"));
     }
     let program = lower(module, &target.into()).map_err(|d| Failure::refused(d, &module.sources))?;
@@ -314,7 +328,11 @@ fn emit_cuda(
             Emit::Cuda | Emit::Ptx | Emit::Cubin => {
                 cuda::write(args, emit, &kernels, binaries.as_deref(), streams)?;
             }
-            Emit::Relay | Emit::Te | Emit::Clif | Emit::Asm | Emit::Artifact => {}
+            Emit::Artifact => {
+                let code = artifact::Code::Cuda(&kernels, binaries.as_deref(), target);
+                output::write_artifact(module, &program, code, &emitted_path(args, emit)?)?;
+            }
+            Emit::Relay | Emit::Te | Emit::Clif | Emit::Asm => {}
         }
     }
     Ok(())

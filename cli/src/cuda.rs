@@ -53,16 +53,18 @@ pub fn write(
     output::write(&path, &all.join(&b'\n'), streams)
 }
 
-/// PTX and cubins of all kernels, if one of these forms was asked for.
+/// PTX and cubins of all kernels, if one of these forms was asked for, or an artifact that may
+/// carry them and there is an NVRTC.
 ///
 /// # Errors
-/// If there is no NVRTC, or it refuses a kernel.
+/// If there is no NVRTC for a form that needs it, or it refuses a kernel.
 pub fn binaries(
     emit: &[Emit],
     kernels: &[CudaKernel],
     target: CudaTarget,
 ) -> Result<Option<Vec<Binary>>, Failure> {
-    if !emit.iter().any(|e| matches!(e, Emit::Ptx | Emit::Cubin)) {
+    let needed = emit.iter().any(|e| matches!(e, Emit::Ptx | Emit::Cubin));
+    if !needed && (!emit.contains(&Emit::Artifact) || nvrtc::probe().is_err()) {
         return Ok(None);
     }
     Ok(Some(nvrtc::compile_all(kernels, target)?))

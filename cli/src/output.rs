@@ -3,12 +3,13 @@
 use std::io::{Cursor, Write as _};
 use std::path::Path;
 
-use fermata_codegen::artifact::{self, ReadOptions};
+use fermata_codegen::artifact::{self, Code, ReadOptions};
 use fermata_ir::dispatch;
 use fermata_ir::expr::Module;
 use fermata_ir::front::npy;
 use fermata_ir::tensor::{Bool8, Tensor};
 use fermata_ir::text::{LargeConstants, PrintOptions, Printed, print};
+use fermata_passes::lower::plan::Program;
 use fermata_passes::target::CpuTarget;
 
 use crate::args::PrintArgs;
@@ -135,13 +136,17 @@ pub fn top_text(name: &str, tensor: &Tensor, count: usize) -> String {
 ///
 /// # Errors
 /// If it cannot be written.
-pub fn write_artifact(compiled: &Compiled, target: &CpuTarget, path: &Path) -> Result<(), Failure> {
+pub fn write_artifact(
+    module: &Module,
+    program: &Program,
+    code: Code<'_>,
+    path: &Path,
+) -> Result<(), Failure> {
     if path == Path::new("-") {
         return Err(Failure::usage("an artifact is written to a file; name one with -o"));
     }
-    let graph =
-        print(&compiled.module, &PrintOptions { large: LargeConstants::Elide, ..PrintOptions::default() });
-    Ok(artifact::write(path, &graph.text, &compiled.program, &compiled.kernels, target)?)
+    let graph = print(module, &PrintOptions { large: LargeConstants::Elide, ..PrintOptions::default() });
+    Ok(artifact::write(path, &graph.text, program, code)?)
 }
 
 /// A compiled program from an artifact; its code is made anew unless the user trusts the file.
@@ -151,5 +156,5 @@ pub fn write_artifact(compiled: &Compiled, target: &CpuTarget, path: &Path) -> R
 pub fn read_artifact(path: &Path, target: &CpuTarget, trust: bool) -> Result<Compiled, Failure> {
     let options = ReadOptions { trust, target: target.clone() };
     let read = artifact::read(path, &options)?;
-    Ok(Compiled { module: Module::new(), program: read.program, kernels: read.kernels })
+    Ok(Compiled { module: Module::new(), program: read.program, kernels: read.kernels, gpu: read.gpu })
 }

@@ -29,8 +29,8 @@ pub(super) struct Plan {
     pub functions: Vec<Function>,
 }
 
-/// A kernel: its files are `kernels/FILE.tir` and `kernels/FILE.bin`.
-#[derive(Debug, Serialize, Deserialize)]
+/// A kernel: its files are `kernels/FILE.tir` and, beside it, its code.
+#[derive(Debug, Default, Serialize, Deserialize)]
 pub(super) struct Kernel {
     pub file: String,
     pub scratch_bytes: usize,

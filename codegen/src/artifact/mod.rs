@@ -6,7 +6,8 @@
 //! | `plan.json` | functions, buffers, steps, and what each kernel imports |
 //! | `graph.relay` | the program that was compiled, as text |
 //! | `kernels/*.tir` | the kernels as TVMScript |
-//! | `kernels/*.bin` | their machine code |
+//! | `kernels/*.bin` | their machine code, for a CPU |
+//! | `kernels/*.cu`, `kernels/*.cubin` | their CUDA C, and machine code where NVRTC was found, for a GPU |
 //! | `weights.safetensors` | the constants, uncompressed, so that they can be mapped |
 //!
 //! The same program gives the same bytes. An artifact may come from anyone, so its TIR is the
@@ -24,19 +25,21 @@ use std::io::{BufWriter, Cursor, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
 
-use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
+use fermata_ir::diag::{Code as Number, Diagnostic, Diagnostics};
 use fermata_ir::entity::{EntityRef, PrimaryMap};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::tir::{self, PrimFunc};
 use fermata_ir::weights;
 use fermata_passes::lower::plan::{FuncId, Kernel, KernelId, Program};
-use fermata_passes::target::CpuTarget;
+use fermata_passes::target::{CpuTarget, CudaTarget};
 use memmap2::Mmap;
 use rayon::prelude::*;
 use zip::write::SimpleFileOptions;
 use zip::{CompressionMethod, ZipArchive, ZipWriter};
 
 use crate::cpu;
+use crate::cuda::CudaKernel;
+use crate::cuda::nvrtc::Binary;
 use crate::kernel::CompiledKernel;
 
 /// The version that is written; the first number is the major one.
@@ -52,8 +55,52 @@ pub struct Artifact {
     pub graph: String,
     /// The plan, with kernels as TIR, and constants.
     pub program: Program,
-    /// The code of each kernel.
+    /// The code of each kernel; none if the artifact is for a GPU.
     pub kernels: Vec<CompiledKernel>,
+    /// The GPU that it is for, if it is for one.
+    pub gpu: Option<CudaTarget>,
+}
+
+/// The code that an artifact is written with, one a kernel.
+#[derive(Clone, Copy, Debug)]
+pub enum Code<'a> {
+    /// For a CPU.
+    Cpu(&'a [CompiledKernel], &'a CpuTarget),
+    /// For a GPU: sources, and binaries where they could be made.
+    Cuda(&'a [CudaKernel], Option<&'a [Binary]>, CudaTarget),
+}
+
+impl Code<'_> {
+    fn target(&self) -> String {
+        match self {
+            Code::Cpu(_, target) => target_text(target),
+            Code::Cuda(.., target) => target.to_string(),
+        }
+    }
+
+    /// The row of a kernel, without the name of its files.
+    fn row(&self, i: usize) -> dto::Kernel {
+        let mut row = dto::Kernel::default();
+        if let Code::Cpu(kernels, _) = self {
+            let code = &kernels[i];
+            row.scratch_bytes = code.scratch_bytes;
+            row.imports = code.imports.clone();
+            row.provenance = code.provenance.iter().map(|(at, origin)| (*at, origin.to_string())).collect();
+        }
+        row
+    }
+
+    /// The files of a kernel besides its TIR: extension and content.
+    fn files(&self, i: usize) -> Vec<(&'static str, &[u8])> {
+        match self {
+            Code::Cpu(kernels, _) => vec![("bin", &kernels[i].code)],
+            Code::Cuda(kernels, binaries, _) => {
+                let source = [("cu", kernels[i].source.as_bytes())];
+                let cubin = binaries.map(|b| ("cubin", b[i].cubin.as_slice()));
+                source.into_iter().chain(cubin).collect()
+            }
+        }
+    }
 }
 
 /// How an artifact is read.
@@ -66,33 +113,27 @@ pub struct ReadOptions {
 }
 
 fn malformed(why: impl std::fmt::Display) -> Diagnostic {
-    Diagnostic::error(Code::ARTIFACT, format!("the artifact is malformed: {why}"))
+    Diagnostic::error(Number::ARTIFACT, format!("the artifact is malformed: {why}"))
         .help("compile the model again")
 }
 
 fn not_written(path: &Path, e: impl std::fmt::Display) -> Diagnostic {
-    Diagnostic::error(Code::USAGE, format!("`{}` cannot be written: {e}", path.display()))
+    Diagnostic::error(Number::USAGE, format!("`{}` cannot be written: {e}", path.display()))
 }
 
 /// Writes an artifact.
 ///
 /// # Errors
 /// If the file cannot be written.
-pub fn write(
-    path: &Path,
-    graph: &str,
-    program: &Program,
-    kernels: &[CompiledKernel],
-    target: &CpuTarget,
-) -> Result<(), Diagnostic> {
+pub fn write(path: &Path, graph: &str, program: &Program, code: Code<'_>) -> Result<(), Diagnostic> {
     let mut name = path.file_name().unwrap_or_default().to_owned();
     name.push(format!(".{}.part", std::process::id()));
     let part = path.with_file_name(name);
     let written = File::create(&part)
         .map_err(|e| not_written(path, e))
         .and_then(|file| {
-            let file = write_to(BufWriter::new(file), graph, program, kernels, target)
-                .map_err(|e| not_written(path, e))?;
+            let file =
+                write_to(BufWriter::new(file), graph, program, code).map_err(|e| not_written(path, e))?;
             file.into_inner().map_err(|e| not_written(path, e))?.sync_all().map_err(|e| not_written(path, e))
         })
         .and_then(|()| std::fs::rename(&part, path).map_err(|e| not_written(path, e)));
@@ -107,8 +148,7 @@ fn write_to<W: Write + std::io::Seek>(
     out: W,
     graph: &str,
     program: &Program,
-    kernels: &[CompiledKernel],
-    target: &CpuTarget,
+    code: Code<'_>,
 ) -> zip::result::ZipResult<W> {
     let mut zip = ZipWriter::new(out);
     let packed = SimpleFileOptions::default()
@@ -119,13 +159,11 @@ fn write_to<W: Write + std::io::Seek>(
         format: "fermata".to_owned(),
         version: VERSION,
         compiler: env!("CARGO_PKG_VERSION").to_owned(),
-        target: target_text(target),
+        target: code.target(),
     };
-    let rows = program.kernels.iter().zip(kernels).map(|((id, _), code)| dto::Kernel {
-        file: dto::kernel_file(id, &code.name),
-        scratch_bytes: code.scratch_bytes,
-        imports: code.imports.clone(),
-        provenance: code.provenance.iter().map(|(at, origin)| (*at, origin.to_string())).collect(),
+    let rows = program.kernels.iter().map(|(id, kernel)| dto::Kernel {
+        file: dto::kernel_file(id, &kernel.func.name),
+        ..code.row(id.index())
     });
     let plan = dto::Plan {
         entry: program.entry.map_or(usize::MAX, EntityRef::index),
@@ -139,11 +177,13 @@ fn write_to<W: Write + std::io::Seek>(
         zip.start_file(name, packed)?;
         zip.write_all(text.as_bytes())?;
     }
-    for ((row, kernel), code) in plan.kernels.iter().zip(program.kernels.values()).zip(kernels) {
+    for (row, (id, kernel)) in plan.kernels.iter().zip(program.kernels.iter()) {
         zip.start_file(format!("kernels/{}.tir", row.file), packed)?;
         zip.write_all(tir::print::print(&kernel.func).as_bytes())?;
-        zip.start_file(format!("kernels/{}.bin", row.file), packed)?;
-        zip.write_all(&code.code)?;
+        for (extension, content) in code.files(id.index()) {
+            zip.start_file(format!("kernels/{}.{extension}", row.file), packed)?;
+            zip.write_all(content)?;
+        }
     }
     zip.start_file("weights.safetensors", plain.large_file(true).with_alignment(64))?;
     let names: Vec<String> = (0..program.constants.len()).map(constant_name).collect();
@@ -188,7 +228,7 @@ fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diag
     if manifest.format != "fermata" || manifest.version[0] != VERSION[0] {
         let [major, minor] = manifest.version;
         return Err(Diagnostic::error(
-            Code::ARTIFACT,
+            Number::ARTIFACT,
             format!("the artifact has version {major}.{minor}; this program reads version {}", VERSION[0]),
         )
         .help("compile the model again")
@@ -206,7 +246,10 @@ fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diag
         .zip(&plan.kernels)
         .map(|(source, row)| kernel(&row.file, source, trusted))
         .collect::<Result<_, Diagnostics>>()?;
-    let kernels = if trusted {
+    let gpu = CudaTarget::parse(&manifest.target);
+    let kernels = if gpu.is_some() {
+        Vec::new()
+    } else if trusted {
         let rows = plan.kernels.iter().zip(&funcs);
         rows.map(|(row, func)| stored_code(&mut zip, row, func)).collect::<Result<_, _>>()?
     } else {
@@ -221,7 +264,7 @@ fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diag
     let funcs = dto::functions_in(&plan.functions)
         .ok_or_else(|| malformed("plan.json has an impossible function"))?;
     let entry = (plan.entry < funcs.len()).then(|| FuncId::new(plan.entry));
-    Ok(Artifact { graph, program: Program { kernels: table, funcs, entry, constants }, kernels })
+    Ok(Artifact { graph, program: Program { kernels: table, funcs, entry, constants }, kernels, gpu })
 }
 
 /// A kernel's TIR, checked; a trusted one may reach where no proof follows.
@@ -234,7 +277,7 @@ fn kernel(name: &str, source: &str, trusted: bool) -> Result<PrimFunc, Diagnosti
     let unproved = if trusted { Vec::new() } else { tir::verify::unproved_accesses(&func) };
     if let Some(first) = unproved.into_iter().next() {
         return Err(Diagnostic::error(
-            Code::ARTIFACT,
+            Number::ARTIFACT,
             format!("kernel `{name}` might reach outside a buffer"),
         )
         .note(first)

@@ -49,7 +49,7 @@ fn program() -> Program {
 fn bytes_of(program: &Program, options: &ReadOptions) -> Vec<u8> {
     let funcs: Vec<&PrimFunc> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = cpu::compile_all(&funcs, &options.target).expect("it compiles");
-    write_to(Cursor::new(Vec::new()), "def @main() { }", program, &kernels, &options.target)
+    write_to(Cursor::new(Vec::new()), "def @main() { }", program, Code::Cpu(&kernels, &options.target))
         .expect("written")
         .into_inner()
 }
@@ -76,6 +76,19 @@ fn what_is_written_is_read() {
         assert_eq!(tir::print::print(&old.func), tir::print::print(&new.func));
         assert_eq!(read.kernels[0].code, cpu::compile(&old.func, &options.target).expect("it compiles").code);
     }
+}
+
+#[test]
+fn kernels_for_a_gpu_carry_their_source() {
+    let program = program();
+    let kernels = crate::cuda::emit_all(&[&program.kernels[KernelId::new(0)].func]).expect("it is written");
+    let target = CudaTarget { sm: 90 };
+    let code = Code::Cuda(&kernels, None, target);
+    let bytes = write_to(Cursor::new(Vec::new()), "", &program, code).expect("written").into_inner();
+    let mut zip = ZipArchive::new(Cursor::new(&bytes[..])).expect("a zip");
+    assert_eq!(text(&mut zip, "kernels/00000_add.cu").expect("the source"), kernels[0].source);
+    let read = read_mapped(&map(&bytes), &ReadOptions::default()).expect("it reads");
+    assert_eq!((read.gpu, read.kernels.len()), (Some(target), 0));
 }
 
 #[test]
@@ -135,11 +148,11 @@ fn files_appear_whole() {
     let options = ReadOptions::default();
     let kernels =
         cpu::compile_all(&[&program.kernels[KernelId::new(0)].func], &options.target).expect("it compiles");
-    write(&path, "", &program, &kernels, &options.target).expect("written");
+    write(&path, "", &program, Code::Cpu(&kernels, &options.target)).expect("written");
     assert!(read(&path, &options).is_ok());
     assert_eq!(std::fs::read_dir(&dir).expect("a directory").count(), 1, "nothing else is left");
     let missing = dir.join("no").join("model.fermata");
-    assert!(write(&missing, "", &program, &kernels, &options.target).is_err());
+    assert!(write(&missing, "", &program, Code::Cpu(&kernels, &options.target)).is_err());
     assert!(read(&missing, &options).is_err());
     std::fs::remove_dir_all(&dir).expect("removed");
 }
