@@ -13,8 +13,9 @@ use fermata_codegen::cuda::nvrtc::{self, Binary};
 use fermata_codegen::cuda::{CudaKernel, emit_all};
 use fermata_ir::diag::{Diagnostic, Diagnostics};
 use fermata_ir::expr::Module;
+use fermata_ir::front::hf::import_dir;
 use fermata_ir::front::onnx::{ImportOptions, import_file};
-use fermata_ir::infer::infer_module;
+use fermata_ir::infer::{bind_dims, infer_module};
 use fermata_ir::op::OpTable;
 use fermata_ir::text::{ParseOptions, parse_module};
 use fermata_passes::lower::lower;
@@ -23,8 +24,8 @@ use fermata_passes::pipeline::{Level, standard};
 use fermata_passes::target::CudaTarget;
 use fermata_testsuite::case;
 
-use crate::venv;
 use crate::zoo::OPEN_MODELS;
+use crate::{minilm, venv};
 
 /// NVRTC, which is all that kernels without headers need.
 const NVRTC: &str = "nvidia-cuda-nvrtc==13.0.88";
@@ -45,6 +46,9 @@ const SHAPES: [(&str, &str, &[usize]); 6] = [
     ("ppocr-det", "x", &[1, 3, 480, 640]),
     ("magika", "bytes", &[1, 2048]),
 ];
+
+/// The sizes that the sentence encoder is compiled for.
+const ENCODER_DIMS: [(&str, usize); 2] = [("batch", 1), ("seq", 128)];
 
 /// Which kernels are compiled.
 #[derive(clap::Args)]
@@ -102,6 +106,16 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
                 compile(import_file(&path, &options)?, target, figures)
             });
         }
+    }
+    let [package, folder] = minilm::MODEL;
+    let checkpoint = venv::unpacked(package)?.join(folder);
+    for sm in MODEL_SMS {
+        let target = CudaTarget { sm };
+        all_good &= row("minilm", target, |figures| {
+            let mut module = import_dir(&checkpoint)?;
+            bind_dims(&mut module, &ENCODER_DIMS)?;
+            compile(module, target, figures)
+        });
     }
     if !args.models_only {
         let target = CudaTarget { sm: CASES_SM };

