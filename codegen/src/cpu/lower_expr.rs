@@ -222,10 +222,10 @@ impl<'f> Lower<'f, '_> {
                 let eager = !left.loads && !right.loads && left.cost.saturating_add(right.cost) <= CHEAP;
                 fits(expr.dtype()) && (eager || self.analysis.of(cond).lane == Lane::UNIFORM)
             }
-            ExprKind::Cast(a) | ExprKind::Reinterpret(a) | ExprKind::Cmp(_, a, _) => {
+            ExprKind::Cast(a) | ExprKind::Reinterpret(a) | ExprKind::Cmp(_, a, _) | ExprKind::Unary(_, a) => {
                 fits(expr.dtype()) && fits(a.dtype())
             }
-            ExprKind::Unary(..) | ExprKind::Binary(..) | ExprKind::Fma(..) => fits(expr.dtype()),
+            ExprKind::Binary(..) | ExprKind::Fma(..) => fits(expr.dtype()),
         }
     }
 
