@@ -14,9 +14,9 @@ use crate::op::num::{Acc, acc_dtype, larger, read, with_acc, write};
 use crate::op::stages;
 use crate::op::util::{NUMERIC, elements, tensor_type};
 use crate::op::{Attrs, FusePattern, Lower, OpDef, OpError, Purity, no_backward};
-use crate::scalar::Convert;
+use crate::scalar::{Convert, Scalar};
 use crate::tensor::Tensor;
-use crate::types::Type;
+use crate::types::{DType, Type};
 
 /// A row of a pooling whose attributes are `T`.
 const fn row<T: PoolKind>(
@@ -143,9 +143,14 @@ fn eval(args: &[Value], pool: &Pool, ty: &Type) -> Result<Value, OpError> {
         Reduction::Max => {
             dispatch!(dtype, T => Tensor::from_slice(&out, &maxima::<T>(&plan, elements(&x)?))?)
         }
-        Reduction::Avg { include_pad } => with_acc!(acc_dtype(dtype, dtype), A => {
-            write(dtype, &out, &means::<A>(&plan, &read(&x), include_pad))?
+        Reduction::Avg { include_pad } if dtype.is_float() => with_acc!(acc_dtype(dtype, dtype), A => {
+            let over = |sum: A, number| sum.over(A::of_i64(number));
+            write(dtype, &out, &means(&plan, &read(&x), include_pad, over))?
         }),
+        Reduction::Avg { include_pad } => {
+            let over = |sum, number| whole_mean(Scalar::from_i64(dtype, sum), number);
+            write(dtype, &out, &means::<i64>(&plan, &read(&x), include_pad, over))?
+        }
     };
     Ok(order.arrange_tensor(&y)?.into())
 }
@@ -159,13 +164,21 @@ fn maxima<T: Convert>(plan: &Plan, x: &[T]) -> Vec<T> {
     y
 }
 
-fn means<A: Acc>(plan: &Plan, x: &[A], include_pad: bool) -> Vec<A> {
+/// A sum that wrapped in its dtype over a number that need not fit it.
+fn whole_mean(sum: Scalar, number: i64) -> i64 {
+    match sum.dtype() {
+        DType::U64 => (sum.bits() / number as u64) as i64,
+        _ => sum.as_i64() / number,
+    }
+}
+
+fn means<A: Acc>(plan: &Plan, x: &[A], include_pad: bool, over: impl Fn(A, i64) -> A) -> Vec<A> {
     let mut y = Vec::new();
     for plane in x.chunks_exact(plan.sizes.iter().product::<usize>().max(1)) {
         plan.for_each_area(|area| {
             let sum = plan.elements(area).fold(A::ZERO, |s, at| s.plus(plane[at]));
             let number: usize = area.iter().map(|s| if include_pad { s.padded } else { s.taps }).product();
-            y.push(sum.over(A::of_i64(number.max(1) as i64)));
+            y.push(over(sum, number.max(1) as i64));
         });
     }
     y
