@@ -203,6 +203,7 @@ pub fn nests(depth: usize) -> Vec<(&'static str, Format, String)> {
         ("calls", Format::Relay, relay("tanh(", "%x", ")")),
         ("calls of calls", Format::Relay, relay("", "%x", "()")),
         ("signs", Format::Relay, relay("-", "%x", "")),
+        ("parts of a name", Format::Relay, relay("", "nn", ".nn")),
         ("sums", Format::Relay, relay("%x + ", "%x", "")),
         ("references", Format::Relay, relay("ref(", "%x", ")")),
         ("matches", Format::Relay, relay("match (%x) { _ => ", "%x", " }")),
