@@ -26,6 +26,7 @@ mod quantize;
 mod run;
 mod streams;
 
+pub use bench::machine;
 pub use streams::{Failure, Streams};
 
 use std::ffi::OsString;

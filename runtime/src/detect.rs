@@ -140,8 +140,18 @@ pub fn cuda() -> Cuda {
 
 /// The largest amount of memory that this process has used so far, in bytes, where the system tells.
 pub fn peak_memory() -> Option<usize> {
+    process_memory("VmHWM")
+}
+
+/// The memory that this process uses now, in bytes, where the system tells.
+pub fn resident_memory() -> Option<usize> {
+    process_memory("VmRSS")
+}
+
+/// A line of the process's status that is an amount of memory.
+fn process_memory(key: &str) -> Option<usize> {
     let status = fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(':'))?;
     let kilobytes: usize = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     kilobytes.checked_mul(1024)
 }

@@ -1,6 +1,6 @@
 //! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
-//! Runtime, a sentence encoder, generated programs, fuzzing, programs of great
-//! size, and kernels for GPUs compiled where there is none.
+//! Runtime, and how fast they run on both; a sentence encoder, generated programs, fuzzing,
+//! programs of great size, and kernels for GPUs compiled where there is none.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
@@ -12,6 +12,7 @@ mod onnx_node;
 mod program;
 mod scaling;
 mod venv;
+mod versus;
 mod zoo;
 
 use std::process::ExitCode;
@@ -47,6 +48,11 @@ enum Check {
     Scale(scaling::Args),
     /// Compare an encoder's checkpoint with a forward pass in numpy, in float32 and int8
     Minilm(minilm::Args),
+    /// Time the open models and the light graphs here and on other runtimes, in turn
+    Versus(versus::Args),
+    /// Run a model when told to, for `versus`
+    #[command(hide = true)]
+    VersusOurs(versus::OursArgs),
 }
 
 fn main() -> ExitCode {
@@ -58,6 +64,8 @@ fn main() -> ExitCode {
         Check::Fuzz(args) => fuzz::command(&args),
         Check::Scale(args) => scaling::command(&args),
         Check::Minilm(args) => minilm::command(&args),
+        Check::Versus(args) => versus::command(&args),
+        Check::VersusOurs(args) => versus::ours(&args),
     };
     match held {
         Ok(true) => ExitCode::SUCCESS,

@@ -16,7 +16,7 @@ use comfy_table::{Table, presets};
 use fermata_ir::compare::{Comparison, Tolerance, compare_with};
 use fermata_ir::equal::structurally_equal;
 use fermata_ir::expr::Module;
-use fermata_ir::front::npy::{Arrays, read_npz};
+use fermata_ir::front::npy::Arrays;
 use fermata_ir::op::OpTable;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::text::{LargeConstants, ParseOptions, PrintOptions, Printed, parse_module, print};
@@ -167,10 +167,6 @@ fn shortened(name: &str) -> String {
     parts.iter().take(2).rev().copied().collect::<Vec<_>>().join("/")
 }
 
-fn npz(path: &Path) -> io::Result<Arrays> {
-    read_npz(&std::fs::read(path)?).map_err(|d| io::Error::other(d.message.to_string()))
-}
-
 /// Runs a case. What the model does wrong is a fault of the outcome, not an error.
 fn check(folder: &Path, facts: &Facts) -> io::Result<Outcome> {
     let mut outcome = Outcome {
@@ -180,12 +176,11 @@ fn check(folder: &Path, facts: &Facts) -> io::Result<Outcome> {
         evaluator: Distance::default(),
         faults: Vec::new(),
     };
-    let inputs = npz(&folder.join("inputs.npz"))?;
+    let inputs = venv::npz(&folder.join("inputs.npz"))?;
     for kind in ["plain", "probed"] {
         let path = folder.join(format!("{kind}.onnx"));
-        let bytes = std::fs::read(&path)?;
-        let expected = npz(&folder.join(format!("{kind}.npz")))?;
-        let imported = match program::import(&path, &bytes, inputs.clone()) {
+        let expected = venv::npz(&folder.join(format!("{kind}.npz")))?;
+        let imported = match program::import(&path, inputs.clone()) {
             Ok(imported) => imported,
             Err(errors) => {
                 outcome.faults.extend(errors.0.iter().map(|e| e.message.to_string()));

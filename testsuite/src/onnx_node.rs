@@ -149,8 +149,7 @@ fn read_case(folder: &Path) -> Result<Case, End> {
 
 fn check(folder: &Path, runner: Runner) -> Result<(), End> {
     let case = read_case(folder)?;
-    let bytes = std::fs::read(&case.model).map_err(|e| End::Failed(e.to_string()))?;
-    let Imported { module, inputs } = program::import(&case.model, &bytes, case.inputs)?;
+    let Imported { module, inputs } = program::import(&case.model, case.inputs)?;
     let found = runner(&module, &inputs)?;
     if found.len() != case.expected.len() {
         return Err(End::Failed(format!("{} results, not {}", found.len(), case.expected.len())));

@@ -9,6 +9,7 @@ use fermata_ir::expr::Module;
 use fermata_ir::front::onnx::{ImportOptions, import_file, shape_inputs};
 use fermata_ir::infer::infer_module;
 use fermata_ir::tensor::Tensor;
+use fermata_ir::weights::map_file;
 use fermata_passes::lower::lower;
 use fermata_passes::manager::{self, Options};
 use fermata_passes::pipeline::{Level, standard};
@@ -23,13 +24,12 @@ pub(crate) struct Imported {
     pub(crate) inputs: Vec<Tensor>,
 }
 
-/// Imports a model for these inputs, which stand in the order of its own. `bytes` are the file's.
+/// Imports a model for these inputs, which stand in the order of its own.
 pub(crate) fn import(
     path: &Path,
-    bytes: &[u8],
     inputs: impl IntoIterator<Item = (String, Tensor)>,
 ) -> Result<Imported, Diagnostics> {
-    let constant = shape_inputs(bytes)?;
+    let constant = shape_inputs(&map_file(path)?)?;
     let (fixed, free): (Vec<_>, Vec<_>) = inputs.into_iter().partition(|(n, _)| constant.contains(n));
     let options = ImportOptions {
         shapes: free.iter().map(|(n, t)| (n.clone(), t.shape().to_vec())).collect(),

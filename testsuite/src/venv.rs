@@ -6,6 +6,8 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use fermata_ir::front::npy::{Arrays, read_npz};
+
 /// The folder of this crate's scripts.
 const SCRIPTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/scripts");
 
@@ -63,6 +65,11 @@ pub(crate) fn export(
         run(script(name, packages)?.args(args).arg(folder))?;
     }
     std::fs::read(index)
+}
+
+/// The arrays that a script wrote.
+pub(crate) fn npz(path: &Path) -> io::Result<Arrays> {
+    read_npz(&std::fs::read(path)?).map_err(|d| io::Error::other(d.message))
 }
 
 /// The folder of a package's files; `package` is `name==version`.
