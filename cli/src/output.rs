@@ -16,7 +16,8 @@ use crate::args::PrintArgs;
 use crate::compile::Compiled;
 use crate::{Failure, Streams};
 
-/// Writes a file by way of a temporary one beside it, or to standard output for `-`.
+/// Writes a file by way of a temporary one beside it, or to standard output for `-`. A device or
+/// a pipe (`/dev/null`) is written to: renaming a file over it would destroy it.
 ///
 /// # Errors
 /// If it cannot be written.
@@ -26,11 +27,32 @@ pub fn write(path: &Path, content: &[u8], streams: &mut Streams<'_>) -> Result<(
         return Ok(());
     }
     let cannot = |e: std::io::Error| Failure::usage(format!("cannot write `{}`: {e}", path.display()));
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(cannot)?;
+    if is_special(path) {
+        return std::fs::write(path, content).map_err(cannot);
+    }
+    // What a link names is replaced, not the link.
+    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+    let folder = target.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let mut file = temporary_in(folder).map_err(cannot)?;
     file.write_all(content).map_err(cannot)?;
-    file.persist(path).map_err(|e| cannot(e.error))?;
+    file.persist(&target).map_err(|e| cannot(e.error))?;
     Ok(())
+}
+
+/// Whether there is something of this name that is no ordinary file.
+fn is_special(path: &Path) -> bool {
+    std::fs::metadata(path).is_ok_and(|m| !m.is_file())
+}
+
+/// A temporary file with the permissions of a new file, where the system has such.
+fn temporary_in(folder: &Path) -> std::io::Result<tempfile::NamedTempFile> {
+    let mut builder = tempfile::Builder::new();
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(0o666));
+    }
+    builder.tempfile_in(folder)
 }
 
 /// A program as text; large constants are elided unless there is a file for them.
@@ -142,8 +164,8 @@ pub fn write_artifact(
     code: Code<'_>,
     path: &Path,
 ) -> Result<(), Failure> {
-    if path == Path::new("-") {
-        return Err(Failure::usage("an artifact is written to a file; name one with -o"));
+    if path == Path::new("-") || is_special(path) {
+        return Err(Failure::usage("an artifact is written to an ordinary file; name one with -o"));
     }
     let graph = print(module, &PrintOptions { large: LargeConstants::Elide, ..PrintOptions::default() });
     Ok(artifact::write(path, &graph.text, program, code)?)
@@ -157,4 +179,43 @@ pub fn read_artifact(path: &Path, target: &CpuTarget, trust: bool) -> Result<Com
     let options = ReadOptions { trust, target: target.clone() };
     let read = artifact::read(path, &options)?;
     Ok(Compiled { module: Module::new(), program: read.program, kernels: read.kernels, gpu: read.gpu })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn written(path: &Path) -> Result<(), Failure> {
+        let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
+        let mut streams =
+            Streams { stdin: &mut std::io::empty(), stdout: &mut stdout, stderr: &mut stderr, color: false };
+        write(path, b"text", &mut streams)
+    }
+
+    #[test]
+    fn files_appear_whole_and_a_folder_is_not_replaced() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("out");
+        written(&path).expect("written");
+        assert_eq!(std::fs::read(&path).expect("there"), b"text");
+        assert_eq!(std::fs::read_dir(folder.path()).expect("a folder").count(), 1);
+        assert_eq!(written(folder.path()).expect_err("a folder").code, 2);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn links_and_devices_stay_what_they_are() {
+        use std::os::unix::fs::{FileTypeExt, symlink};
+        let folder = tempfile::tempdir().expect("a folder");
+        let (file, link) = (folder.path().join("file"), folder.path().join("link"));
+        std::fs::write(&file, "old").expect("written");
+        symlink(&file, &link).expect("linked");
+        written(&link).expect("written");
+        assert!(link.is_symlink() && std::fs::read(&file).expect("there") == b"text");
+        // A link of our own to the device, so that a fault cannot harm the machine.
+        let null = folder.path().join("null");
+        symlink("/dev/null", &null).expect("linked");
+        written(&null).expect("written");
+        assert!(std::fs::metadata("/dev/null").expect("there").file_type().is_char_device());
+    }
 }
