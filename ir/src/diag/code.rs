@@ -1,7 +1,7 @@
 //! The numbers of diagnostics, and what `fermata explain` says of each.
 //!
 //! E01xx text, E02xx types, E03xx verifier, E04xx evaluation, E05xx importers and weights,
-//! E06xx passes, E07xx lowering, TIR and code, E08xx running, E09xx command line.
+//! E06xx passes, E07xx lowering, TIR and code, E08xx running, E09xx command line and faults.
 
 use std::fmt;
 
@@ -46,43 +46,74 @@ macro_rules! codes {
 
 codes! {
     TEXT_TOKEN = 101, "a character or literal that is no token",
-        "The text has something that the Relay format does not know at this place.";
+        "The text has something that the Relay format does not know at this place: a stray character, a string or \
+         comment that does not end, or a literal that is incomplete or too large for its dtype. Floats carry a suffix \
+         (`1.5f`, `2f16`, `0.1f64`), and so do integers other than int32 (`1i8`, `2u64`).";
     TEXT_SYNTAX = 102, "a syntax error",
-        "The tokens do not form a program; the message lists what could stand here.";
+        "The tokens do not form a program; the message says what could stand at the caret. A module begins with \
+         `#[version = \"0.0.5\"]`, locals begin with `%`, globals with `@`, and `/` is a character of names, so that a \
+         division needs blanks around it.";
     TEXT_NAME = 103, "an unknown or duplicate name",
-        "A variable, global, type, operator or attribute is not defined, or is defined twice.";
+        "A variable, global, type, operator or attribute is not defined here, or is defined twice. A graph number \
+         (`%0`) is known in its own function only, and what one branch binds the other does not see. `fermata list \
+         ops` names the operators.";
     TEXT_LIMIT = 104, "a limit of the reader",
-        "The text nests too deeply or is too large; limits keep hostile input from exhausting memory.";
+        "The text nests too deeply, is too large, or names a tensor that no machine holds. The limits keep hostile \
+         input from exhausting memory; bind deep expressions to `%n` or with `let` instead of nesting them.";
     TYPE_MISMATCH = 201, "types do not fit",
-        "Two types that must be equal differ, or an operator refuses the types of its arguments.";
+        "Two types that must be equal differ, or an operator refuses the types of its arguments. Sizes broadcast as in \
+         numpy: aligned at the last axis, equal or 1. Dtypes are never converted in silence; write \
+         `cast(%x, dtype=\"float32\")`.";
     TYPE_UNKNOWN = 202, "a type cannot be inferred",
-        "Nothing in the program determines this type; annotate the variable or the function's result.";
+        "Nothing in the program determines this type. Annotate the variable (`%x: Tensor[(2, 3), float32]`) or the \
+         result of the function (`-> float32`).";
     OP_ARGS = 203, "an operator called wrongly",
-        "The number of arguments or an attribute does not fit the operator.";
+        "The number of arguments does not fit the operator, or an attribute is missing, unknown, of another kind or \
+         out of range. Attributes follow the positional arguments: `squeeze(%x, axis=[0])`.";
     VERIFY = 301, "the program breaks a rule of the language",
-        "The verifier's documentation lists the numbered rules.";
+        "The message names the rule (R1, R2, ..); the documentation of `fermata_ir::verify` has them all. Text that is \
+         read breaks a rule rarely; if a pass broke it, that is a fault of the pass, and the note names the pass.";
     EVAL = 401, "evaluation failed",
-        "The program is well typed, but a value made it impossible to go on, such as an index or a shape.";
+        "The program is well typed, but a value made it impossible to go on: a shape that does not fit, a match without \
+         an arm for a value, a recursion without end.";
     IMPORT_FORMAT = 501, "a model file is malformed",
-        "The file is truncated, has wrong lengths or contradicts itself.";
+        "The file is truncated, has wrong lengths, contradicts itself, or is no model at all. What a file holds is told \
+         by its content, not by its name; export or download it again.";
     IMPORT_UNSUPPORTED = 502, "a model uses something that is not supported",
-        "All unsupported operators of the model are listed at once, with the opset that asks for them.";
-    WEIGHTS = 503, "a weights file does not fit",
-        "A safetensors or npz file is malformed, or lacks or mis-shapes a tensor.";
+        "The message lists every operator of the model that is not known here, with the opset that asks for it and the \
+         first node that uses it, so that one look shows all. `fermata list onnx` names those that are known.";
+    WEIGHTS = 503, "a file of arrays does not fit",
+        "An npy, npz or safetensors file is malformed, or lacks a tensor that the program refers to, or has it in \
+         another shape. Give the weights of a text with `--weights FILE.safetensors`.";
     PASS = 601, "a pass or pipeline is wrong",
-        "A pass name, option or value is unknown, or a pass cannot run at this stage.";
+        "A pass, an option or its value is unknown, or a pass cannot run on the form that an earlier one left. `fermata \
+         list passes` names the passes and their options.";
     DIM_UNBOUND = 602, "a dimension is not bound",
-        "Compiling needs every dimension; give the flags that the message prints.";
+        "Compiled code has fixed sizes, so compiling needs every dimension. Give the flags that the message prints: \
+         `--dim NAME=N` binds a dimension by name everywhere, `--shape INPUT=1x3x224x224` gives an input its shape. \
+         `fermata run` takes shapes from the inputs that are given.";
     LOWER = 701, "an expression cannot be lowered",
-        "The operator has no Tensor Expression at these types, or the construct has no code yet.";
+        "The operator has no Tensor Expression at these types (its output shape depends on values, say), or the \
+         construct has no code yet. `fermata list ops` says why for each operator; `fermata run --device interp` runs \
+         the program on the evaluator.";
     TIR = 702, "a TIR program is wrong",
-        "The TIR text does not parse or the program breaks a rule of the loop-level language.";
+        "The script does not parse, or the program breaks a rule of the loop-level language: an access out of bounds, a \
+         region that is not declared, tiles that write the same place.";
     CODEGEN = 703, "code generation failed",
-        "The back end could not make code for a kernel.";
+        "The back end could not make code for a kernel, or this machine's processor has no back end. The program is not \
+         at fault: `fermata run --device interp` runs it on the evaluator.";
     ARTIFACT = 704, "an artifact is malformed",
-        "The artifact was made by another major version, or is damaged; compile again.";
+        "The artifact was made by another major version or is damaged, or a kernel in it cannot be proved to stay \
+         inside its buffers. Compile the model again.";
     RUN = 801, "running failed",
-        "An input does not fit the model's parameters, or a kernel reported an error.";
+        "An input does not fit the model's parameters, or calls nest without end. `fermata inspect` prints the names \
+         and types of the inputs.";
     USAGE = 901, "called wrongly",
-        "A flag, value or file name of the command line is wrong.";
+        "A flag, value or file name of the command line is wrong. The exit code is 2.";
+    INTERNAL = 902, "a fault of this program",
+        "Fermata panicked, which it never should. The exit code is 101, and the message names a file that holds the \
+         command line and what is known of the fault; please report it.";
+    EXPECTED = 903, "diagnostics are not as expected",
+        "`fermata opt --verify-diagnostics` holds the errors of a text against its comments `// expected-error {{..}}`: \
+         one did not come, or one came that no comment names. `@+1` and `@-1` mean the line after and before.";
 }
