@@ -4,7 +4,11 @@
 //! `allclose`. NaN matches NaN, and an infinity matches the same infinity and nothing else.
 //! Integers and truth values must be equal unless a tolerance is given.
 
+mod statistic;
+
 use std::fmt;
+
+pub use statistic::{ErrorStat, Statistic, compare_by};
 
 use crate::dispatch;
 use crate::scalar::Scalar;
@@ -89,12 +93,14 @@ pub struct Comparison {
     pub worst: Option<Worst>,
     /// The types found and expected, if they differ; nothing else is compared then.
     pub types: Option<(TensorType, TensorType)>,
+    /// What decides instead of each element, if a statistic was asked for.
+    pub statistic: Option<Statistic>,
 }
 
 impl Comparison {
-    /// True if everything matches.
+    /// True if everything matches, or the statistic that was asked for is allowed.
     pub fn matches(&self) -> bool {
-        self.mismatches == 0 && self.types.is_none()
+        self.types.is_none() && self.statistic.map_or(self.mismatches == 0, |s| s.matches())
     }
 }
 
@@ -104,7 +110,9 @@ impl fmt::Display for Comparison {
             return write!(f, "found {actual}, expected {expected}");
         }
         let Comparison { elements, mismatches, max_abs, max_rel, tolerance, .. } = self;
-        if self.matches() {
+        if let Some(statistic) = &self.statistic {
+            write!(f, "{statistic}, {mismatches} of {elements} elements outside the rule")?;
+        } else if self.matches() {
             write!(f, "{elements} elements match")?;
         } else {
             write!(f, "{mismatches} of {elements} elements differ")?;
@@ -138,6 +146,7 @@ pub fn compare_with(actual: &Tensor, expected: &Tensor, tolerance: Tolerance) ->
         max_rel: 0.0,
         worst: None,
         types: None,
+        statistic: None,
     };
     if actual.dtype() != expected.dtype() || actual.shape() != expected.shape() {
         comparison.types = Some((actual.tensor_type(), expected.tensor_type()));
