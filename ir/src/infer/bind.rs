@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use crate::diag::{Code, Diagnostic, Diagnostics};
+use crate::diag::{Code, Diagnostic, Diagnostics, nearest};
 use crate::expr::{Expr, GlobalId, Module, VarId};
 use crate::tensor::byte_len;
 use crate::types::{Dim, FuncType, TensorType, Type};
@@ -23,14 +23,7 @@ pub fn bind_dims(module: &mut Module, sizes: &[(&str, usize)]) -> Result<(), Dia
     let unknown: Vec<_> = sizes.keys().filter(|name| !known.contains(**name)).collect();
     if !unknown.is_empty() {
         let names: Vec<&str> = known.iter().map(|name| &**name).collect();
-        let help = match names.is_empty() {
-            true => "the program has no named dimensions".to_owned(),
-            false => format!("the program's named dimensions are {}", names.join(", ")),
-        };
-        let errors = unknown.iter().map(|name| {
-            Diagnostic::error(Code::DIM_UNBOUND, format!("no dimension is named `{name}`")).help(help.clone())
-        });
-        return Err(Diagnostics(errors.collect()));
+        return Err(Diagnostics(unknown.iter().map(|name| no_such("dimension", name, &names)).collect()));
     }
     substitute(module, &sizes).map_err(Diagnostics::from)?;
     infer_again(module)
@@ -51,15 +44,23 @@ pub fn bind_shapes(
     for (name, shape) in shapes {
         let Some(&param) = params.iter().find(|&&p| &*module.vars[p].name == *name) else {
             let names: Vec<&str> = params.iter().map(|&p| &*module.vars[p].name).collect();
-            return Err(Diagnostic::error(Code::DIM_UNBOUND, format!("no parameter is named `{name}`"))
-                .help(format!("the parameters are {}", names.join(", ")))
-                .into());
+            return Err(no_such("input", name, &names).into());
         };
         bind_shape(module, param, shape, &mut sizes)?;
     }
     let sizes = sizes.iter().map(|(name, &size): (&Arc<str>, _)| (&**name, size)).collect();
     substitute(module, &sizes).map_err(Diagnostics::from)?;
     infer_again(module)
+}
+
+/// The caller named something that the program does not have.
+fn no_such(what: &str, name: &str, known: &[&str]) -> Diagnostic {
+    let error = Diagnostic::error(Code::USAGE, format!("the program has no {what} `{name}`"));
+    match nearest(name, known.iter().copied()) {
+        Some(near) => error.help(format!("did you mean `{near}`?")),
+        None if known.is_empty() => error.note(format!("it has no named {what}s")),
+        None => error.note(format!("it has: {}", known.join(", "))),
+    }
 }
 
 fn bind_shape(

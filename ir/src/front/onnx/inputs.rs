@@ -77,14 +77,38 @@ fn input_type(
     };
     let dtype = dtype_of(tensor.elem_type).map_err(|e| unsupported(im, format!("{place}: {e}")))?;
     if let Some(shape) = options.shapes.get(input.name) {
-        if tensor.shape.as_ref().is_some_and(|s| s.dims.len() != shape.len()) {
-            let message = format!("the shape given for {place} has {} dimensions", shape.len());
-            return Err(Diagnostic::error(Code::USAGE, message));
-        }
+        check_shape(input.name, shape, tensor, options, dims)?;
         return Ok(TensorType::of(shape, dtype));
     }
     let shape = input_dims(im, input.name, tensor, options, dims)?;
     Ok(TensorType::new(shape, dtype))
+}
+
+/// Checks a shape that the caller gives against the declared one, whose names are known names.
+fn check_shape(
+    name: &str,
+    shape: &[usize],
+    tensor: &TensorTypeProto<'_>,
+    options: &ImportOptions,
+    dims: &mut BTreeSet<String>,
+) -> Result<(), Diagnostic> {
+    let Some(declared) = &tensor.shape else { return Ok(()) };
+    let wrong = |why: String| {
+        Err(Diagnostic::error(Code::USAGE, format!("the shape given for input `{name}` {why}")))
+    };
+    if declared.dims.len() != shape.len() {
+        return wrong(format!("has {} dimensions instead of {}", shape.len(), declared.dims.len()));
+    }
+    for (dim, &size) in declared.dims.iter().zip(shape) {
+        let DimProto::Param(original) = dim else { continue };
+        let symbol = symbol_name(original).unwrap_or_default();
+        let bound = options.dims.get(*original).or_else(|| options.dims.get(&symbol));
+        if let Some(&bound) = bound.filter(|&&n| n != size) {
+            return wrong(format!("has {size} for the dimension `{original}`, which is bound to {bound}"));
+        }
+        dims.extend([original.to_string(), symbol]);
+    }
+    Ok(())
 }
 
 fn input_dims(
@@ -152,6 +176,7 @@ fn check_options(
         let error = Diagnostic::error(Code::USAGE, format!("the model has no {what} `{name}`"));
         Err(match nearest(name, known.iter().copied()) {
             Some(near) => error.help(format!("did you mean `{near}`?")),
+            None if known.is_empty() => error.note(format!("it has no named {what}s")),
             None => error.note(format!("it has: {}", known.join(", "))),
         })
     };
@@ -162,7 +187,8 @@ fn check_options(
     }
     for name in options.dims.keys() {
         if !dims.contains(name) {
-            return unknown("dimension", name, dims.iter().map(String::as_str).collect());
+            let named = dims.iter().map(String::as_str).filter(|d| !d.is_empty());
+            return unknown("dimension", name, named.collect());
         }
     }
     Ok(())
