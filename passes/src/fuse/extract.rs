@@ -40,6 +40,7 @@ pub fn extract(
         outside: SecondaryMap::new(),
         inside: SecondaryMap::new(),
         open: BTreeMap::new(),
+        mentions: BTreeMap::new(),
         members: count_members(graph, groups),
         primitive_depth: SecondaryMap::new(),
     };
@@ -70,6 +71,8 @@ struct Extractor<'a> {
     /// What stands for it inside its group.
     inside: SecondaryMap<ExprId, Option<ExprId>>,
     open: BTreeMap<NodeId, Params>,
+    /// The first mention of each variable: all mentions are one parameter of a group.
+    mentions: BTreeMap<VarId, ExprId>,
     members: SecondaryMap<NodeId, u32>,
     /// Set for expressions inside functions that are primitive already.
     primitive_depth: SecondaryMap<ExprId, bool>,
@@ -166,7 +169,10 @@ impl Extractor<'_> {
         if is_inline_constant(self.module, operand) {
             return operand;
         }
-        let value = self.outside[operand].unwrap_or(operand);
+        let mut value = self.outside[operand].unwrap_or(operand);
+        if let Expr::Var(var) = self.module.exprs[value] {
+            value = *self.mentions.entry(var).or_insert(value);
+        }
         let ty = self.module.types[operand].clone();
         let next = params.len();
         let module = &mut *self.module;

@@ -1,9 +1,12 @@
-//! Grouping: union-find over a dataflow graph, in the three phases of Relay's FuseOps.
+//! Grouping: union-find over a dataflow graph, in the three phases of Relay's FuseOps, the first
+//! of them in two halves.
 //!
-//! 1. Complex operators take the elementwise chain behind them; elementwise and broadcast
-//!    chains close up to their post-dominator.
-//! 2. Injective chains and tuples join.
-//! 3. What feeds a tuple that was joined follows it.
+//! 1. Complex operators take the elementwise operators behind them, before anything else: which
+//!    operand comes first then decides nothing, and a complex operator never ends in a chain that
+//!    was closed beyond the shape of its result.
+//! 2. Elementwise and broadcast chains close up to their post-dominator.
+//! 3. Injective chains and tuples join.
+//! 4. What feeds a tuple that was joined follows it.
 
 use fermata_ir::entity::{EntityRef, EntitySet, PrimaryMap};
 use fermata_ir::op::FusePattern;
@@ -25,6 +28,7 @@ struct Group {
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Phase {
     Complex,
+    Elementwise,
     Injective,
     Tuples,
 }
@@ -46,11 +50,11 @@ impl Groups {
         Groups { groups: graph.nodes.iter().map(|(id, n)| group((id, n.pattern))).collect() }
     }
 
-    /// The partition that the three phases make; no group has more than `max_depth` nodes.
+    /// The partition that the phases make; no group has more than `max_depth` nodes.
     pub fn partition(graph: &DataflowGraph, max_depth: u32) -> Groups {
         let mut groups = Groups::singletons(graph);
         let tree = post_dominators(graph);
-        for phase in [Phase::Complex, Phase::Injective, Phase::Tuples] {
+        for phase in [Phase::Complex, Phase::Elementwise, Phase::Injective, Phase::Tuples] {
             for index in 0..graph.nodes.len() {
                 Step { graph, tree: &tree, groups: &mut groups, max_depth }.fuse(NodeId::new(index), phase);
             }
@@ -106,6 +110,9 @@ impl Step<'_> {
         let dom = self.tree[node];
         let pattern = self.groups.groups[node].pattern;
         let Some(sink) = dom.parent else { return };
+        if phase == Phase::Complex && self.graph.nodes[node].pattern != FusePattern::OutElemwiseFusable {
+            return;
+        }
         if pattern == FusePattern::Opaque || self.too_large(node, sink) {
             return;
         }
@@ -119,7 +126,7 @@ impl Step<'_> {
         }
         let joins = match pattern {
             FusePattern::OutElemwiseFusable => {
-                phase == Phase::Complex
+                matches!(phase, Phase::Complex | Phase::Elementwise)
                     && dom.pattern == FusePattern::Elemwise
                     && self.check_path(node, sink, |p, _| p <= FusePattern::Broadcast)
             }
