@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use fermata_ir::diag::Diagnostics;
-use fermata_ir::expr::{Callee, Expr, ExprId, Module};
+use fermata_ir::expr::{Callee, ConstId, Expr, ExprId, Module, VarId};
 use fermata_ir::op::Purity;
 use fermata_ir::types::DType;
 
@@ -30,10 +30,32 @@ pub static PASS: PassDef = PassDef {
 /// What makes two expressions the same value.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Call(&'static str, String, Vec<ExprId>),
-    Tuple(Vec<ExprId>),
-    Proj(ExprId, u32),
+    Call(&'static str, String, Vec<Operand>),
+    Tuple(Vec<Operand>),
+    Proj(Operand, u32),
     Scalar(DType, Vec<u8>),
+}
+
+/// An operand by what it means: every mention of a variable is an expression of its own.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Operand {
+    Var(VarId),
+    Const(ConstId),
+    Expr(ExprId),
+}
+
+fn operand(module: &Module, expr: ExprId) -> Operand {
+    if let Expr::Var(var) = module.exprs[expr] {
+        Operand::Var(var)
+    } else if let Expr::Const(constant) = module.exprs[expr] {
+        Operand::Const(constant)
+    } else {
+        Operand::Expr(expr)
+    }
+}
+
+fn operands(module: &Module, exprs: &[ExprId]) -> Vec<Operand> {
+    exprs.iter().map(|&e| operand(module, e)).collect()
 }
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
@@ -56,12 +78,12 @@ fn key(module: &Module, expr: ExprId) -> Option<Key> {
         Expr::Call(call) => match call.callee {
             Callee::Op(op) if op.purity == Purity::Pure => {
                 let attrs = format!("{:?}", call.attrs.values());
-                Some(Key::Call(op.0.name, attrs, call.args.to_vec()))
+                Some(Key::Call(op.0.name, attrs, operands(module, &call.args)))
             }
             Callee::Op(_) | Callee::Expr(_) | Callee::Ctor(_) => None,
         },
-        Expr::Tuple(fields) => Some(Key::Tuple(fields.to_vec())),
-        Expr::Proj { tuple, index } => Some(Key::Proj(*tuple, *index)),
+        Expr::Tuple(fields) => Some(Key::Tuple(operands(module, fields))),
+        Expr::Proj { tuple, index } => Some(Key::Proj(operand(module, *tuple), *index)),
         Expr::Const(c) => {
             let tensor = &module.consts[*c].tensor;
             (tensor.rank() == 0).then(|| Key::Scalar(tensor.dtype(), tensor.bytes().to_vec()))
