@@ -116,19 +116,26 @@ fn fold_call(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Op
     }
     let argument_bytes = call.args.iter().map(|&a| constant_bytes(module, a)).sum::<Option<usize>>()?;
     let result_bytes = type_bytes(module, expr).unwrap_or(0);
-    if result_bytes > argument_bytes.saturating_add(context.int("growth_bytes").max(0) as usize) {
+    let most = argument_bytes.saturating_add(context.int("growth_bytes").max(0) as usize);
+    if result_bytes > most {
+        let why = format!("the result has {result_bytes} bytes, and `growth_bytes` allows {most}");
+        remark(module, expr, op.name(), &why, context);
         return None;
     }
     match eval_expr(module, expr) {
         Ok(value) => constant_of(module, &value, expr),
         Err(error) => {
-            if context.want_remarks {
-                let remark = format!("not folded: {}", error.message);
-                let span = module.spans[expr].clone();
-                context.remarks.push(Diagnostic::warning(Code::PASS, remark).at(span));
-            }
+            remark(module, expr, op.name(), &error.message, context);
             None
         }
+    }
+}
+
+/// Says why a call of constants is not folded, if somebody wants to know.
+fn remark(module: &Module, expr: ExprId, op: &str, why: &str, context: &mut PassContext) {
+    if context.want_remarks {
+        let remark = Diagnostic::warning(Code::PASS, format!("`{op}` is not folded: {why}"));
+        context.remarks.push(remark.at(module.spans[expr].clone()));
     }
 }
 
