@@ -1,16 +1,39 @@
 //! The command line: verbs and flags, by clap.
 
+mod inputs;
+mod pipeline;
+
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::builder::ArgPredicate;
+use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
-/// Compile, run, compare and inspect tensor programs whose kernels know how to pause.
+pub use inputs::{Fill, InputArgs, ToleranceArgs};
+pub use pipeline::{PipelineArgs, PrintArgs, WatchArgs};
+
+/// The command line as clap knows it. Help is short under both its flags: a line a flag.
+pub fn command() -> clap::Command {
+    let help = Arg::new("help").short('h').long("help").action(ArgAction::HelpShort).global(true);
+    let command = Cli::command().disable_help_flag(true);
+    command.arg(help.help("Print help").help_heading("Everywhere")).mut_subcommand("opt", |opt| {
+        opt.mut_arg("model", |model| {
+            let listing = ArgPredicate::Equals("true".into());
+            model.required_unless_present("list_passes").default_value_if("list_passes", listing, "-")
+        })
+    })
+}
+
+/// Compile, run, compare and inspect tensor programs whose kernels know how to pause
 #[derive(Parser)]
-#[command(name = "fermata", version, about, disable_help_subcommand = true)]
+#[command(name = "fermata", version, disable_help_subcommand = true)]
+#[command(after_help = "To begin: `fermata demo`, then `fermata run model.onnx --fill random`.")]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
     pub verb: Verb,
+    /// End with exit code 124 after this long: `30s`, `5m`
+    #[arg(long, global = true, value_name = "TIME", help_heading = "Everywhere")]
+    pub timeout: Option<String>,
 }
 
 /// The verbs.
@@ -42,10 +65,29 @@ pub enum Verb {
     Explain(ExplainArgs),
     /// Print a script of completions for a shell
     Completions(CompletionsArgs),
+    /// Print the manual page of the program or of a verb
+    Man(ManArgs),
+}
+
+impl Verb {
+    /// Whether standard output is JSON: then nothing is coloured.
+    pub fn is_json(&self) -> bool {
+        match self {
+            Verb::Bench(args) => args.json.is_some(),
+            Verb::Inspect(args) => args.json,
+            Verb::Doctor(args) => args.json,
+            Verb::Colocate(args) => args.json,
+            Verb::Compile(_) | Verb::Opt(_) | Verb::Run(_) | Verb::Compare(_) | Verb::List(_) => false,
+            Verb::Demo(_) | Verb::Explain(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Quantize(_) => {
+                false
+            }
+        }
+    }
 }
 
 /// What model, with which sizes.
 #[derive(Args, Clone, Default)]
+#[command(next_help_heading = "Model")]
 pub struct ModelArgs {
     /// An ONNX model, the folder of a checkpoint, Relay text or a compiled artifact; `-` reads standard input
     #[arg(value_name = "MODEL")]
@@ -59,85 +101,12 @@ pub struct ModelArgs {
     /// Where large constants of Relay text lie
     #[arg(long, value_name = "FILE.safetensors")]
     pub weights: Option<PathBuf>,
-}
-
-/// How to compile.
-#[derive(Args, Clone)]
-pub struct PipelineArgs {
-    /// Optimisation level, 0 to 3
-    #[arg(short = 'O', default_value_t = 2, value_parser = clap::value_parser!(u8).range(0..=3), value_name = "LEVEL")]
-    pub level: u8,
-    /// Run these passes instead of the standard ones: `fold_constant,fuse_ops{max_depth=64}`
-    #[arg(long, visible_alias = "pass-pipeline", value_name = "PASSES")]
-    pub passes: Option<String>,
-    /// Quantise products with constant weights: `w8a8-int8-per-token` or `w8a8-int8-per-tensor`
-    #[arg(long, value_name = "SCHEME")]
-    pub quantize: Option<String>,
-    /// Leave out a pass
-    #[arg(long, value_name = "PASS")]
-    pub disable_pass: Vec<String>,
-    /// What to compile for: `cpu`, or `cuda:sm_80` and the like
-    #[arg(long, default_value = "cpu")]
-    pub target: String,
-    /// Turn extensions of the target on or off: `-avx512,+avx2`
-    #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
-    pub target_feature: Option<String>,
-    /// Check the program after every pass
-    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
-    pub verify_each: bool,
-    /// Print the pipeline and stop
-    #[arg(long)]
-    pub print_pipeline: bool,
-    /// Print how long each pass took
-    #[arg(long, alias = "mlir-timing")]
-    pub timing: bool,
-    /// Print the program before this pass
-    #[arg(long, value_name = "PASS", alias = "mlir-print-ir-before")]
-    pub print_ir_before: Vec<String>,
-    /// Print the program after this pass
-    #[arg(long, value_name = "PASS", alias = "mlir-print-ir-after")]
-    pub print_ir_after: Vec<String>,
-    /// Print the program after every pass
-    #[arg(long, alias = "mlir-print-ir-after-all")]
-    pub print_ir_after_all: bool,
-    /// Print the program after every pass that changed it
-    #[arg(long, alias = "mlir-print-ir-after-change")]
-    pub print_ir_after_change: bool,
+    /// Take this function of Relay text as `@main`
+    #[arg(long, value_name = "NAME")]
+    pub entry: Option<String>,
     /// Run the machine code that an artifact holds, instead of making it anew from its TIR
     #[arg(long)]
     pub trust: bool,
-}
-
-impl Default for PipelineArgs {
-    fn default() -> Self {
-        PipelineArgs {
-            level: 2,
-            passes: None,
-            quantize: None,
-            disable_pass: Vec::new(),
-            target: "cpu".into(),
-            target_feature: None,
-            verify_each: true,
-            print_pipeline: false,
-            timing: false,
-            print_ir_before: Vec::new(),
-            print_ir_after: Vec::new(),
-            print_ir_after_all: false,
-            print_ir_after_change: false,
-            trust: false,
-        }
-    }
-}
-
-/// What a constant may look like in text.
-#[derive(Args, Clone)]
-pub struct PrintArgs {
-    /// Constants of more elements than this are elided or referenced
-    #[arg(long, default_value_t = 16, value_name = "N")]
-    pub elide_constants: usize,
-    /// Write large constants to this file
-    #[arg(long, value_name = "FILE.safetensors")]
-    pub weights_out: Option<PathBuf>,
 }
 
 /// What `compile` gives.
@@ -171,73 +140,49 @@ pub struct CompileArgs {
     #[command(flatten)]
     pub pipeline: PipelineArgs,
     #[command(flatten)]
+    pub watch: WatchArgs,
+    #[command(flatten)]
     pub print: PrintArgs,
-    /// What to give
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "artifact")]
+    /// What to give: one or several of these
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "artifact", help_heading = "Output")]
     pub emit: Vec<Emit>,
     /// Where to; `-` is standard output
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", help_heading = "Output")]
     pub output: Option<PathBuf>,
     /// Write each emitted form to a file of this folder
-    #[arg(long, value_name = "DIR", conflicts_with = "output")]
+    #[arg(long, value_name = "DIR", conflicts_with = "output", help_heading = "Output")]
     pub emit_dir: Option<PathBuf>,
 }
 
 /// `fermata opt`.
-#[derive(Args)]
+#[derive(Args, Clone)]
 pub struct OptArgs {
     #[command(flatten)]
     pub model: ModelArgs,
     #[command(flatten)]
     pub pipeline: PipelineArgs,
     #[command(flatten)]
+    pub watch: WatchArgs,
+    #[command(flatten)]
     pub print: PrintArgs,
-    /// List the passes and stop
-    #[arg(long)]
-    pub list_passes: bool,
     /// Print types as comments
-    #[arg(long)]
+    #[arg(long, help_heading = "Printing")]
     pub show_types: bool,
     /// Where to; `-` is standard output
-    #[arg(short, long, value_name = "FILE", default_value = "-")]
+    #[arg(short, long, value_name = "FILE", default_value = "-", help_heading = "Printing")]
     pub output: PathBuf,
-}
-
-/// Where inputs come from.
-#[derive(Args, Clone, Default)]
-pub struct InputArgs {
-    /// One input: `NAME=@x.npy`, `NAME=4x8xf32=1.5` or `NAME=2x2xi64=[1,2,3,4]`
-    #[arg(short, long = "input", value_name = "NAME=VALUE", allow_hyphen_values = true)]
-    pub input: Vec<String>,
-    /// Inputs by name from a file of arrays
-    #[arg(long, value_name = "FILE.npz")]
-    pub inputs: Option<PathBuf>,
-    /// A text for the tokenizer of a checkpoint; several make a batch
-    #[arg(long, value_name = "TEXT")]
-    pub text: Vec<String>,
-    /// A folder of `input_0.pb`, `input_1.pb`, .. (and `output_0.pb`, ..)
-    #[arg(long, value_name = "DIR")]
-    pub onnx_test_data: Option<PathBuf>,
-    /// What inputs that are not given hold
-    #[arg(long, value_enum)]
-    pub fill: Option<Fill>,
-    /// Range of random values: `NAME=lo:hi`
-    #[arg(long, value_name = "NAME=LO:HI", allow_hyphen_values = true)]
-    pub range: Vec<String>,
-    /// Seed of random values
-    #[arg(long, default_value_t = 0)]
-    pub seed: u64,
-}
-
-/// What an input that is not given holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Fill {
-    /// Random values: floats in [0, 1), integers in [0, 10)
-    Random,
-    /// Zeros
-    Zeros,
-    /// Ones
-    Ones,
+    /// List the passes and stop
+    #[arg(long, help_heading = "Other")]
+    pub list_passes: bool,
+    /// Take each part of the file, between lines `// -----`, as a program of its own
+    #[arg(long, help_heading = "Other")]
+    pub split_input_file: bool,
+    /// Demand the errors that `// expected-error@+1 {{..}}` names, and no other
+    #[arg(long, help_heading = "Other")]
+    pub verify_diagnostics: bool,
+    /// Run the passes that a file of --crash-reproducer names
+    #[arg(long, help_heading = "Other", conflicts_with = "passes")]
+    pub run_reproducer: bool,
 }
 
 /// What runs a program.
@@ -251,17 +196,6 @@ pub enum Device {
     Tir,
 }
 
-/// How results are compared.
-#[derive(Args, Clone, Default)]
-pub struct ToleranceArgs {
-    /// Absolute part of `|a - b| <= atol + rtol * |b|`; by dtype and reduction length if not given
-    #[arg(long)]
-    pub atol: Option<f64>,
-    /// Relative part
-    #[arg(long)]
-    pub rtol: Option<f64>,
-}
-
 /// `fermata run`.
 #[derive(Args)]
 pub struct RunArgs {
@@ -273,23 +207,20 @@ pub struct RunArgs {
     pub inputs: InputArgs,
     #[command(flatten)]
     pub tolerance: ToleranceArgs,
-    /// What runs it
-    #[arg(long, value_enum, default_value = "cpu")]
+    /// What runs it: compiled code or the reference evaluator
+    #[arg(long, value_enum, default_value = "cpu", help_heading = "Running")]
     pub device: Device,
-    /// The function to run (on the evaluator)
-    #[arg(long, default_value = "main")]
-    pub entry: String,
     /// Worker threads
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Running")]
     pub threads: u16,
     /// Write the results to a file of arrays; `-` prints them (of texts, the embeddings)
-    #[arg(short, long, value_name = "FILE.npz", default_value = "-")]
+    #[arg(short, long, value_name = "FILE.npz", default_value = "-", help_heading = "Results")]
     pub output: PathBuf,
     /// Compare the results with these
-    #[arg(long, value_name = "FILE.npz")]
+    #[arg(long, value_name = "FILE.npz", help_heading = "Results")]
     pub expect: Option<PathBuf>,
     /// Print only the largest N values of each result, with their places
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Results")]
     pub print_top: Option<usize>,
 }
 
@@ -305,23 +236,28 @@ pub struct CompareArgs {
     #[command(flatten)]
     pub tolerance: ToleranceArgs,
     /// What is right: `interp` or a file of arrays
-    #[arg(long = "ref", default_value = "interp", value_name = "interp|FILE.npz")]
+    #[arg(
+        long = "ref",
+        default_value = "interp",
+        value_name = "interp|FILE.npz",
+        help_heading = "What to compare"
+    )]
     pub reference: String,
     /// What is compared with it
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "cpu")]
+    #[arg(long, value_enum, value_delimiter = ',', default_value = "cpu", help_heading = "What to compare")]
     pub with: Vec<Device>,
     /// Compare the value of every node, in order, and name the first that differs
-    #[arg(long)]
+    #[arg(long, help_heading = "What to compare")]
     pub all_nodes: bool,
     /// Compare by the cosine of whole results, which must be at least this; the default with
     /// --quantize, and 0.9 then
-    #[arg(long, value_name = "COSINE")]
+    #[arg(long, value_name = "COSINE", help_heading = "What to compare")]
     pub min_cosine: Option<f64>,
     /// Stop at the first difference
-    #[arg(long)]
+    #[arg(long, help_heading = "What to compare")]
     pub fail_fast: bool,
     /// Worker threads
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Running")]
     pub threads: u16,
 }
 
@@ -335,28 +271,34 @@ pub struct BenchArgs {
     #[command(flatten)]
     pub inputs: InputArgs,
     /// Run this long before measuring: `200ms`, `1s`
-    #[arg(long, default_value = "200ms", value_name = "TIME")]
+    #[arg(long, default_value = "200ms", value_name = "TIME", help_heading = "Measuring")]
     pub warmup: String,
     /// Measure this long
-    #[arg(long, default_value = "3s", value_name = "TIME")]
+    #[arg(long, default_value = "3s", value_name = "TIME", help_heading = "Measuring")]
     pub duration: String,
     /// Measure this many runs instead
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", help_heading = "Measuring")]
     pub iterations: Option<u32>,
     /// Percentiles to print
-    #[arg(long, value_delimiter = ',', default_value = "50,90,95,99")]
+    #[arg(
+        long,
+        value_delimiter = ',',
+        default_value = "50,90,95,99,99.9",
+        value_name = "LIST",
+        help_heading = "Measuring"
+    )]
     pub percentile: Vec<f64>,
     /// Worker threads
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Running")]
     pub threads: u16,
     /// Compare with an earlier result
-    #[arg(long, value_name = "FILE.json")]
+    #[arg(long, value_name = "FILE.json", help_heading = "Measuring")]
     pub baseline: Option<PathBuf>,
     /// Exit with 1 if the median is slower than the baseline's by more: `5%`
-    #[arg(long, value_name = "PERCENT", requires = "baseline")]
+    #[arg(long, value_name = "PERCENT", requires = "baseline", help_heading = "Measuring")]
     pub fail_if_slower: Option<String>,
     /// Print the result as JSON, to a file if one is given
-    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-")]
+    #[arg(long, value_name = "FILE", num_args = 0..=1, require_equals = true, default_missing_value = "-", help_heading = "Measuring")]
     pub json: Option<PathBuf>,
 }
 
@@ -426,16 +368,16 @@ pub struct DoctorArgs {
 #[derive(Args)]
 pub struct DemoArgs {
     /// Worker threads
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Running")]
     pub threads: u16,
 }
 
 /// `fermata explain`.
 #[derive(Args)]
 pub struct ExplainArgs {
-    /// A number: `E0203`
+    /// A number: `E0203`; all of them without one
     #[arg(value_name = "CODE")]
-    pub code: String,
+    pub code: Option<String>,
 }
 
 /// `fermata completions`.
@@ -443,4 +385,12 @@ pub struct ExplainArgs {
 pub struct CompletionsArgs {
     /// The shell
     pub shell: clap_complete::Shell,
+}
+
+/// `fermata man`.
+#[derive(Args)]
+pub struct ManArgs {
+    /// A verb; the program's own page without one
+    #[arg(value_name = "VERB")]
+    pub verb: Option<String>,
 }

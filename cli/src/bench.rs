@@ -31,7 +31,7 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
     let wanted = ports(&compiled);
     let mut session = session(compiled, &args.pipeline, usize::from(args.threads))?;
     let ready = start.elapsed();
-    let inputs = collect(&inputs_args, &given, &wanted, streams)?;
+    let inputs = collect(&inputs_args, &given, &wanted)?;
     let plan = session.entry();
     let sizes: Vec<usize> = plan.outputs.iter().map(|p| plan.buffers[p.buffer].bytes()).collect();
     let mut results: Vec<Vec<u8>> = sizes.iter().map(|&n| vec![0; n]).collect();
@@ -67,7 +67,10 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
 }
 
 /// `200ms`, `3s`, `50us`.
-pub fn duration(text: &str) -> Result<Duration, Failure> {
+///
+/// # Errors
+/// If it is no time.
+pub(crate) fn duration(text: &str) -> Result<Duration, Failure> {
     let split = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
     let (number, unit) = text.split_at(split);
     let scale = match unit {
@@ -106,14 +109,15 @@ fn report(args: &BenchArgs, ready: Duration, first: Duration, times: Vec<u64>) -
     }
     let percentiles: serde_json::Map<String, Value> =
         args.percentile.iter().map(|&p| (format!("p{p}_ns"), percentile(&sorted, p).into())).collect();
-    let features = target(&args.pipeline)?.features;
+    let features = target(&args.pipeline)?.features.named();
+    let features: Vec<&str> = features.iter().filter(|(_, on)| *on).map(|(name, _)| *name).collect();
     Ok(json!({
         "reason": "result",
         "schema": "fermata.bench/1",
         "model": args.model.model.display().to_string(),
         "machine": machine(),
-        "features": format!("{features:?}"),
-        "build": concat!("fermata ", env!("CARGO_PKG_VERSION")),
+        "features": features,
+        "build": build(),
         "threads": args.threads,
         "seed": args.inputs.seed,
         "runs": runs,
@@ -126,6 +130,12 @@ fn report(args: &BenchArgs, ready: Duration, first: Duration, times: Vec<u64>) -
         "percentiles": percentiles,
         "peak_memory_bytes": detect::peak_memory(),
     }))
+}
+
+/// The program's version and how it was built.
+pub(crate) fn build() -> String {
+    let profile = if cfg!(debug_assertions) { "debug: times mean little" } else { "release" };
+    format!("fermata {}, {profile}", env!("CARGO_PKG_VERSION"))
 }
 
 /// The processor's name and cores, as the system tells them.
@@ -146,7 +156,11 @@ fn print(args: &BenchArgs, report: &Value, streams: &mut Streams<'_>) -> Result<
         return output::write(path, format!("{report}\n").as_bytes(), streams);
     }
     let text = |key: &str| report[key].as_str().unwrap_or("").to_string();
-    writeln!(streams.stdout, "machine  {} ({})", text("machine"), text("build"))?;
+    let features = report["features"].as_array().cloned().unwrap_or_default();
+    let features: Vec<&str> = features.iter().filter_map(Value::as_str).collect();
+    let features = if features.is_empty() { "portable code".into() } else { features.join(", ") };
+    writeln!(streams.stdout, "machine  {} ({features})", text("machine"))?;
+    writeln!(streams.stdout, "build    {}", text("build"))?;
     writeln!(
         streams.stdout,
         "run      {} thread(s), seed {}, {} runs, {}",

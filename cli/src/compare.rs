@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use fermata_ir::compare::{compare as compare_tensors, compare_with};
 use fermata_ir::diag::Span;
 use fermata_ir::eval::{EvalOptions, Value, eval_observed};
 use fermata_ir::expr::{Args, Expr, ExprId, Function, Module};
@@ -14,7 +13,7 @@ use crate::args::{CompareArgs, Device};
 use crate::inputs::{Given, collect, read_npz, to_f64};
 use crate::model;
 use crate::run::{
-    Results, bindings, compile_and_execute, evaluate_kernels, expected, interpret, parameters, tolerance,
+    Results, bindings, compile_and_execute, evaluate_kernels, expected, interpret, judge, no_main, parameters,
 };
 use crate::{Driver, Failure, Streams};
 
@@ -30,19 +29,19 @@ pub(crate) fn command(
     let given = Given::new(&args.inputs, &args.model)?;
     let bindings = bindings(driver, &args.model, &given, streams)?;
     let module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
-    let wanted = parameters(&module, "main")?;
-    let inputs = collect(&args.inputs, &given, &wanted, streams)?;
+    let wanted = parameters(&module)?;
+    let inputs = collect(&args.inputs, &given, &wanted)?;
     if args.all_nodes {
         return all_nodes(driver, args, &module, &inputs, streams);
     }
     let reference: Results = match args.reference.as_str() {
-        "interp" => interpret(&module, "main", inputs.clone())?,
+        "interp" => interpret(&module, inputs.clone())?,
         file => read_npz(Path::new(file))?.into_iter().collect(),
     };
     let mut code = 0;
     for device in &args.with {
         let results = match device {
-            Device::Interp => interpret(&module, "main", inputs.clone())?,
+            Device::Interp => interpret(&module, inputs.clone())?,
             Device::Cpu => {
                 let threads = usize::from(args.threads);
                 compile_and_execute(driver, module.clone(), &args.pipeline, threads, &inputs, streams)?
@@ -109,10 +108,7 @@ fn all_nodes(
     let mut differing = 0;
     for (&node, (_, tensor)) in nodes.iter().zip(&found) {
         let Some(want) = seen.get(&node) else { continue };
-        let outcome = match tolerance(&args.tolerance, want) {
-            Some(tolerance) => compare_with(tensor, want, tolerance),
-            None => compare_tensors(tensor, want),
-        };
+        let outcome = judge(&args.tolerance, tensor, want);
         if !outcome.matches() {
             let title = if differing == 0 { "first divergent node" } else { "divergent node" };
             writeln!(streams.stdout, "{title}: {}\n  {outcome}", describe(module, node))?;
@@ -129,7 +125,7 @@ fn all_nodes(
 /// The program with every call outside of branches and functions as a result; and the calls.
 fn with_probes(module: &Module) -> Result<(Module, Vec<ExprId>), Failure> {
     let mut probed = module.clone();
-    let main = probed.global("main").ok_or_else(|| Failure::usage("the program has no function `@main`"))?;
+    let main = probed.global("main").ok_or_else(|| no_main(module))?;
     let func = probed.globals[main].func.clone().expect("a live function");
     let order = walk::post_order_in_scope(&probed, func.body);
     let mut branches = std::collections::BTreeSet::new();

@@ -1,27 +1,27 @@
 //! From a module to code: the driver that every verb shares, and `fermata compile`.
 
 use std::path::PathBuf;
-use std::time::Instant;
 
 use fermata_codegen::artifact;
 use fermata_codegen::cpu::{asm_text, clif_text, compile_all};
 use fermata_codegen::kernel::CompiledKernel;
-use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics, nearest};
 use fermata_ir::expr::{Expr, Module};
 use fermata_ir::{te, tir, walk};
 use fermata_passes::fuse::is_primitive;
 use fermata_passes::lower::group_to_te::group_to_te;
-use fermata_passes::lower::lower;
 use fermata_passes::lower::plan::Program;
-use fermata_passes::manager::{self, Instrument};
-use fermata_passes::pass::{Outcome, PassContext, PassDef};
+use fermata_passes::lower::{bound, lower};
+use fermata_passes::manager;
+use fermata_passes::pass::PassDef;
 use fermata_passes::pipeline::{self, Level, Pipeline};
 use fermata_passes::target::{CUDA_SMS, CpuTarget, CudaTarget, Target};
 use fermata_runtime::detect;
 
-use crate::args::{CompileArgs, Emit, PipelineArgs, PrintArgs};
+use crate::args::{CompileArgs, Emit, PipelineArgs, PrintArgs, WatchArgs};
 use crate::model::{self, Bindings, Model};
-use crate::{Driver, Failure, Streams, cuda, output, quantize};
+use crate::watch::Watch;
+use crate::{Driver, Failure, Streams, crash, cuda, output, quantize};
 
 /// A compiled program.
 pub struct Compiled {
@@ -79,7 +79,7 @@ pub fn target(args: &PipelineArgs) -> Result<CpuTarget, Failure> {
 ///
 /// # Errors
 /// If a pass is unknown; exit code 2.
-pub fn pipeline(driver: &Driver, args: &PipelineArgs) -> Result<Pipeline, Failure> {
+pub fn pipeline(driver: &Driver, args: &PipelineArgs, watch: &WatchArgs) -> Result<Pipeline, Failure> {
     let mut chosen = match &args.passes {
         Some(text) => pipeline::parse(text, &driver.passes).map_err(Failure::from_usage)?,
         None => pipeline::standard(Level(args.level)),
@@ -87,12 +87,22 @@ pub fn pipeline(driver: &Driver, args: &PipelineArgs) -> Result<Pipeline, Failur
     if let Some(scheme) = &args.quantize {
         chosen.steps.splice(0..0, quantize::steps(driver, scheme)?);
     }
-    let named = args.disable_pass.iter().chain(&args.print_ir_before).chain(&args.print_ir_after);
-    for name in named {
+    let watched = watch.print_ir_before.iter().chain(&watch.print_ir_after);
+    for name in args.disable_pass.iter().chain(watched) {
         pass_named(driver, name)?;
     }
     for name in &args.disable_pass {
         chosen.steps.retain(|s| s.pass.name != name && s.pass.relay_name != name);
+    }
+    if let Some(name) = &watch.stop_after {
+        let last = pass_named(driver, name)?;
+        let place = chosen.steps.iter().position(|s| s.pass.name == last.name);
+        let place = place.ok_or_else(|| {
+            let message = format!("`--stop-after {name}`: the pipeline has no such pass");
+            let note = format!("the pipeline is: {chosen}");
+            Failure::from_usage(Diagnostic::error(Code::USAGE, message).note(note))
+        })?;
+        chosen.steps.truncate(place + 1);
     }
     Ok(chosen)
 }
@@ -100,7 +110,7 @@ pub fn pipeline(driver: &Driver, args: &PipelineArgs) -> Result<Pipeline, Failur
 fn pass_named(driver: &Driver, name: &str) -> Result<&'static PassDef, Failure> {
     driver.passes.get(name).ok_or_else(|| {
         let error = Diagnostic::error(Code::USAGE, format!("there is no pass `{name}`"));
-        let near = pipeline::nearest(name, driver.passes.iter().map(|p| p.name));
+        let near = nearest(name, driver.passes.iter().map(|p| p.name));
         Failure::from_usage(match near {
             Some(near) => error.help(format!("did you mean `{near}`?")),
             None => error.help("`fermata list passes` lists them all"),
@@ -108,45 +118,7 @@ fn pass_named(driver: &Driver, name: &str) -> Result<&'static PassDef, Failure> 
     })
 }
 
-/// Prints programs around passes and counts their time.
-struct Watch<'a> {
-    args: &'a PipelineArgs,
-    print: &'a PrintArgs,
-    text: String,
-    started: Option<Instant>,
-    times: Vec<(&'static str, f64, Outcome)>,
-}
-
-impl Watch<'_> {
-    fn dump(&mut self, when: &str, pass: &PassDef, module: &Module) {
-        self.text.push_str(&format!("// ----- {when} {} -----\n", pass.name));
-        self.text.push_str(&output::module_text(module, self.print, false));
-    }
-}
-
-fn names(list: &[String], pass: &PassDef) -> bool {
-    list.iter().any(|n| n == pass.name || n == pass.relay_name)
-}
-
-impl Instrument for Watch<'_> {
-    fn before(&mut self, pass: &PassDef, module: &Module) {
-        if names(&self.args.print_ir_before, pass) {
-            self.dump("before", pass, module);
-        }
-        self.started = Some(Instant::now());
-    }
-
-    fn after(&mut self, pass: &PassDef, module: &Module, outcome: Outcome, _: &PassContext) {
-        let seconds = self.started.take().map_or(0.0, |s| s.elapsed().as_secs_f64());
-        self.times.push((pass.name, seconds, outcome));
-        let changed = outcome == Outcome::Changed && self.args.print_ir_after_change;
-        if changed || self.args.print_ir_after_all || names(&self.args.print_ir_after, pass) {
-            self.dump("after", pass, module);
-        }
-    }
-}
-
-/// Runs the passes that the flags ask for.
+/// Runs the passes that the flags ask for, and shows of them what the flags ask for.
 ///
 /// # Errors
 /// If a pass fails.
@@ -154,29 +126,27 @@ pub fn optimise(
     driver: &Driver,
     module: &mut Module,
     args: &PipelineArgs,
+    watch: &WatchArgs,
     print: &PrintArgs,
-    target: &Target,
     streams: &mut Streams<'_>,
 ) -> Result<(), Failure> {
-    let pipeline = pipeline(driver, args)?;
-    let mut watch = Watch { args, print, text: String::new(), started: None, times: Vec::new() };
+    let pipeline = pipeline(driver, args, watch)?;
     let options = manager::Options {
-        target: target.clone(),
+        target: any_target(args)?,
         verify_each: args.verify_each,
+        remarks: watch.remarks,
+        fuel: watch.bisect_limit,
         table: driver.passes.clone(),
-        ..manager::Options::default()
     };
-    let done = manager::run(module, &pipeline, &options, &mut [&mut watch]);
-    let _ = streams.stderr.write_all(watch.text.as_bytes());
-    if args.timing {
-        let total: f64 = watch.times.iter().map(|t| t.1).sum();
-        for (name, seconds, outcome) in &watch.times {
-            let changed = if *outcome == Outcome::Changed { "changed" } else { "" };
-            let _ = writeln!(streams.stderr, "{:>10.3} ms  {name:<26} {changed}", seconds * 1e3);
-        }
-        let _ = writeln!(streams.stderr, "{:>10.3} ms  in all", total * 1e3);
+    let mut instrument = Watch::new(watch, print, &pipeline);
+    let done = manager::run(module, &pipeline, &options, &mut [&mut instrument]);
+    let done = done.map_err(|d| Failure::refused(d, &module.sources));
+    if let Err(failure) = &done {
+        let why = failure.diagnostics.0.first().map_or("", |d| &d.message);
+        crash::write_reproducer(why, streams)?;
     }
-    done.map_err(|d| Failure::refused(d, &module.sources))
+    instrument.finish(module, streams)?;
+    done
 }
 
 /// Lowers and generates code for a module that the passes have brought to fused form.
@@ -184,10 +154,12 @@ pub fn optimise(
 /// # Errors
 /// If an operator has no code, or a dimension is not bound.
 pub fn generate(module: Module, target: &CpuTarget) -> Result<Compiled, Failure> {
+    crash::enter("lowering and code generation");
     let sources = module.sources.clone();
     let program = lower(&module, &target.clone().into()).map_err(|d| Failure::refused(d, &sources))?;
     let funcs: Vec<&tir::PrimFunc> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, target).map_err(|d| Failure::refused(d, &sources))?;
+    crash::enter("");
     Ok(Compiled { module, program, kernels, gpu: None })
 }
 
@@ -202,8 +174,8 @@ pub fn plan(
     streams: &mut Streams<'_>,
 ) -> Result<Program, Failure> {
     let target = any_target(args)?;
-    let print = PrintArgs { elide_constants: 16, weights_out: None };
-    optimise(driver, &mut module, args, &print, &target, streams)?;
+    bound::check(&module).map_err(|d| Failure::refused(d, &module.sources))?;
+    optimise(driver, &mut module, args, &WatchArgs::default(), &PrintArgs::default(), streams)?;
     lower(&module, &target).map_err(|d| Failure::refused(d, &module.sources))
 }
 
@@ -217,10 +189,9 @@ pub fn compile(
     args: &PipelineArgs,
     streams: &mut Streams<'_>,
 ) -> Result<Compiled, Failure> {
-    let target = target(args)?;
-    let print = PrintArgs { elide_constants: 16, weights_out: None };
-    optimise(driver, &mut module, args, &print, &target.clone().into(), streams)?;
-    generate(module, &target)
+    bound::check(&module).map_err(|d| Failure::refused(d, &module.sources))?;
+    optimise(driver, &mut module, args, &WatchArgs::default(), &PrintArgs::default(), streams)?;
+    generate(module, &target(args)?)
 }
 
 /// Loads what the user named, compiled: an artifact is read, a program compiled.
@@ -237,7 +208,7 @@ pub fn load_compiled(
     match model::load(driver, model, bindings, streams)? {
         Model::Module(module) => compile(driver, *module, args, streams),
         Model::Artifact(path) => {
-            let compiled = output::read_artifact(&path, &target(args)?, args.trust)?;
+            let compiled = output::read_artifact(&path, &target(args)?, model.trust)?;
             match compiled.gpu {
                 Some(gpu) => Err(cannot_run(&gpu.to_string())),
                 None => Ok(compiled),
@@ -252,14 +223,24 @@ pub(crate) fn command(
     args: &CompileArgs,
     streams: &mut Streams<'_>,
 ) -> Result<i32, Failure> {
-    if args.pipeline.print_pipeline {
-        writeln!(streams.stdout, "{}", pipeline(driver, &args.pipeline)?)?;
+    if args.watch.print_pipeline {
+        writeln!(streams.stdout, "{}", pipeline(driver, &args.pipeline, &args.watch)?)?;
         return Ok(0);
+    }
+    let same_file = args.output.as_ref().filter(|path| path.as_os_str() != "-" && args.emit.len() > 1);
+    if let Some(path) = same_file {
+        let message =
+            format!("several forms cannot all go to `{}`; name a folder with --emit-dir", path.display());
+        return Err(Failure::usage(message));
     }
     let bindings = Bindings::new(&args.model)?;
     let target = any_target(&args.pipeline)?;
     let mut module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
-    optimise(driver, &mut module, &args.pipeline, &args.print, &target, streams)?;
+    let needs_sizes = args.emit.iter().any(|e| *e != Emit::Relay);
+    if needs_sizes {
+        bound::check(&module).map_err(|d| Failure::refused(d, &module.sources))?;
+    }
+    optimise(driver, &mut module, &args.pipeline, &args.watch, &args.print, streams)?;
     let sources = module.sources.clone();
     let te = match args.emit.contains(&Emit::Te) {
         true => te_text(&module).map_err(|d| Failure::refused(d, &sources))?,

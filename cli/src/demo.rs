@@ -18,7 +18,7 @@ use fermata_ir::walk;
 use fermata_passes::lower::plan::Program;
 use fermata_runtime::exec::Session;
 
-use crate::args::{DemoArgs, PipelineArgs};
+use crate::args::{DemoArgs, PipelineArgs, WatchArgs};
 use crate::bench::machine;
 use crate::compile::{compile, pipeline};
 use crate::run::{interpret, session};
@@ -53,7 +53,7 @@ struct Sample {
 pub(crate) fn command(driver: &Driver, args: &DemoArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
     let sample = sample()?;
     let flags = PipelineArgs::default();
-    let passes = pipeline(driver, &flags)?.steps.len();
+    let passes = pipeline(driver, &flags, &WatchArgs::default())?.steps.len();
 
     let start = Instant::now();
     let module = network(sample.labels.len())?;
@@ -66,7 +66,7 @@ pub(crate) fn command(driver: &Driver, args: &DemoArgs, streams: &mut Streams<'_
 
     let images = std::slice::from_ref(&sample.images);
     let found = only(session.run(images)?)?;
-    let evaluated = only(interpret(&module, "main", images.to_vec())?.into_iter().map(|(_, t)| t).collect())?;
+    let evaluated = only(interpret(&module, images.to_vec())?.into_iter().map(|(_, t)| t).collect())?;
     let per_image = measure(&mut session, images)? / sample.labels.len() as u32;
 
     let out = &mut streams.stdout;

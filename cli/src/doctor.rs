@@ -10,13 +10,7 @@ use crate::{Failure, Streams, bench, json};
 /// `fermata doctor`.
 pub(crate) fn command(args: &DoctorArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
     let host = detect::host();
-    let features = host.features;
-    let found = [
-        ("avx2", features.avx2),
-        ("avx512", features.avx512),
-        ("avx512vnni", features.avx512vnni),
-        ("amx-int8", features.amx_int8),
-    ];
+    let found = host.features.named();
     let cuda = match detect::cuda() {
         Cuda::NoDriver => "no driver (programs run on the CPU)".to_string(),
         Cuda::Broken(why) => format!("a driver that does not work: {why}"),
@@ -40,7 +34,7 @@ pub(crate) fn command(args: &DoctorArgs, streams: &mut Streams<'_>) -> Result<i3
         });
         return json::line(&result, streams);
     }
-    writeln!(streams.stdout, "fermata  {}", env!("CARGO_PKG_VERSION"))?;
+    writeln!(streams.stdout, "build    {}", bench::build())?;
     writeln!(streams.stdout, "machine  {}", bench::machine())?;
     for (name, on) in found {
         writeln!(streams.stdout, "  {} {name}", if on { "yes" } else { "no " })?;

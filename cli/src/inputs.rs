@@ -11,9 +11,9 @@ use fermata_ir::scalar::Scalar;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::{DType, TensorType};
 
+use crate::Failure;
 use crate::args::{Fill, InputArgs, ModelArgs};
 use crate::model::Bindings;
-use crate::{Failure, Streams};
 
 /// Arrays by name.
 pub type Arrays = BTreeMap<String, Tensor>;
@@ -120,21 +120,12 @@ impl Given {
 ///
 /// # Errors
 /// If one is missing, or a name is unknown.
-pub fn collect(
-    args: &InputArgs,
-    given: &Given,
-    wanted: &[Wanted],
-    streams: &mut Streams<'_>,
-) -> Result<Vec<Tensor>, Failure> {
-    let _ = streams;
-    if let Some(name) = given.unknown(wanted) {
-        let known: Vec<&str> = wanted.iter().map(|w| &*w.name).collect();
-        return Err(Failure::usage(format!(
-            "the model has no input `{name}`; its inputs are: {}",
-            known.join(", ")
-        )));
-    }
+pub fn collect(args: &InputArgs, given: &Given, wanted: &[Wanted]) -> Result<Vec<Tensor>, Failure> {
     let ranges = args.range.iter().map(|r| range(r)).collect::<Result<BTreeMap<_, _>, _>>()?;
+    let ranged = ranges.keys().find(|name| !wanted.iter().any(|w| w.name == **name));
+    if let Some(name) = given.unknown(wanted).or(ranged) {
+        return Err(Failure::no_such("input", name, wanted.iter().map(|w| &*w.name)));
+    }
     let mut random = Random::new(args.seed);
     let mut values = Vec::new();
     for (place, want) in wanted.iter().enumerate() {

@@ -23,7 +23,8 @@ pub(crate) fn command(
     match model::load(driver, &args.model, &bindings, streams)? {
         Model::Module(module) => program(&module, args, streams),
         Model::Artifact(path) => {
-            let compiled = output::read_artifact(&path, &target(&PipelineArgs::default())?, false)?;
+            let compiled =
+                output::read_artifact(&path, &target(&PipelineArgs::default())?, args.model.trust)?;
             artifact(&compiled, args, streams)
         }
     }
@@ -31,7 +32,7 @@ pub(crate) fn command(
 
 /// Inputs, results, operators and weights of a program.
 fn program(module: &Module, args: &InspectArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
-    let inputs = parameters(module, "main")?;
+    let inputs = parameters(module)?;
     let main = module.global("main").and_then(|g| module.globals[g].func.as_ref());
     let result = main.map_or(String::new(), |f| module.types[f.body].to_string());
     let mut ops: BTreeMap<&str, usize> = BTreeMap::new();

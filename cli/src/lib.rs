@@ -11,6 +11,7 @@ mod bench;
 mod colocate;
 mod compare;
 pub mod compile;
+mod crash;
 mod cuda;
 mod demo;
 mod doctor;
@@ -24,19 +25,30 @@ mod opt;
 mod output;
 mod quantize;
 mod run;
+mod split;
 mod streams;
+mod watch;
 
 pub use bench::machine;
 pub use streams::{Failure, Streams};
 
 use std::ffi::OsString;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use clap::{CommandFactory, FromArgMatches};
+use clap::FromArgMatches;
 use fermata_ir::op::{OpDef, OpTable};
 use fermata_passes::pass::PassDef;
 use fermata_passes::table::PassTable;
 
-use args::{Cli, Verb};
+use args::{Cli, ManArgs, Verb};
+
+/// The command line as clap knows it, for those who check that a line is well formed.
+pub fn command_line() -> clap::Command {
+    args::command()
+}
+
+/// The exit code of a command that took longer than `--timeout`.
+const TIMED_OUT: i32 = 124;
 
 /// The program with its tables.
 #[derive(Clone)]
@@ -69,25 +81,39 @@ impl Driver {
 
     /// Runs the command line of this process and exits with its code.
     pub fn main(&self) -> ! {
-        let code = streams::with_process_streams(|streams| self.run(std::env::args_os(), streams));
+        crash::install_hook();
+        let code = streams::with_process_streams(|streams| {
+            let args: Vec<OsString> = std::env::args_os().collect();
+            match parse(&args, streams) {
+                Ok(cli) => match watch_clock(&cli) {
+                    Ok(()) => self.dispatch(&cli, &args, streams),
+                    Err(failure) => streams.report(&failure),
+                },
+                Err(code) => code,
+            }
+        });
         std::process::exit(code)
     }
 
     /// Runs a command line, the program's name first; gives the exit code: 0 done, 1 the answer is
-    /// no, 2 called wrongly.
+    /// no, 2 called wrongly, 101 a fault of ours. `--timeout` is for processes and does nothing here.
     pub fn run(&self, args: impl IntoIterator<Item = OsString>, streams: &mut Streams<'_>) -> i32 {
-        let command = Cli::command().color(streams.clap_color());
-        let matches = match command.try_get_matches_from(args) {
-            Ok(matches) => matches,
-            Err(error) => return streams.clap_error(&error),
-        };
-        let cli = match Cli::from_arg_matches(&matches) {
-            Ok(cli) => cli,
-            Err(error) => return streams.clap_error(&error),
-        };
-        match self.verb(&cli.verb, streams) {
-            Ok(code) => code,
-            Err(failure) => streams.report(&failure),
+        let args: Vec<OsString> = args.into_iter().collect();
+        match parse(&args, streams) {
+            Ok(cli) => self.dispatch(&cli, &args, streams),
+            Err(code) => code,
+        }
+    }
+
+    /// Does what the verb says; a panic becomes a report and exit code 101.
+    fn dispatch(&self, cli: &Cli, args: &[OsString], streams: &mut Streams<'_>) -> i32 {
+        streams.color &= !cli.verb.is_json();
+        crash::enter("");
+        let outcome = catch_unwind(AssertUnwindSafe(|| self.verb(&cli.verb, streams)));
+        match outcome {
+            Ok(Ok(code)) => code,
+            Ok(Err(failure)) => streams.report(&failure),
+            Err(payload) => crash::report(&*payload, args, streams),
         }
     }
 
@@ -106,10 +132,53 @@ impl Driver {
             Verb::Demo(args) => demo::command(self, args, streams),
             Verb::Explain(args) => explain::command(args, streams),
             Verb::Completions(args) => {
-                let mut command = Cli::command();
-                clap_complete::generate(args.shell, &mut command, "fermata", &mut streams.stdout);
+                let mut script = Vec::new();
+                clap_complete::generate(args.shell, &mut args::command(), "fermata", &mut script);
+                streams.stdout.write_all(&script)?;
                 Ok(0)
             }
+            Verb::Man(args) => man(args, streams),
         }
     }
+}
+
+/// Reads a command line; where there is nothing to do, or it is wrong, gives the exit code.
+fn parse(args: &[OsString], streams: &mut Streams<'_>) -> Result<Cli, i32> {
+    let command = args::command().color(streams.clap_color());
+    let cli = command.try_get_matches_from(args).and_then(|matches| Cli::from_arg_matches(&matches));
+    cli.map_err(|error| streams.clap_error(&error))
+}
+
+/// Ends the process when the time of `--timeout` is over. Files appear by rename, so none is left
+/// half written.
+fn watch_clock(cli: &Cli) -> Result<(), Failure> {
+    let Some(text) = &cli.timeout else { return Ok(()) };
+    let limit = bench::duration(text)?;
+    let text = text.clone();
+    std::thread::spawn(move || {
+        std::thread::sleep(limit);
+        eprintln!("error: this took longer than --timeout {text}");
+        std::process::exit(TIMED_OUT)
+    });
+    Ok(())
+}
+
+/// `fermata man`.
+fn man(args: &ManArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
+    let mut command = args::command();
+    command.build();
+    let page = match &args.verb {
+        None => command,
+        Some(verb) => match command.find_subcommand(verb) {
+            Some(found) => found.clone(),
+            None => {
+                let verbs = command.get_subcommands().map(clap::Command::get_name);
+                return Err(Failure::no_such("verb", verb, verbs));
+            }
+        },
+    };
+    let mut text = Vec::new();
+    clap_mangen::Man::new(page).render(&mut text)?;
+    streams.stdout.write_all(&text)?;
+    Ok(0)
 }

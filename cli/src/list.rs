@@ -34,7 +34,7 @@ pub(crate) fn command(driver: &Driver, args: &ListArgs, streams: &mut Streams<'_
             let host = detect::host();
             let mut rows = vec![vec![
                 "cpu".into(),
-                format!("{:?}", host.features),
+                host.features.to_string(),
                 format!("{} kB L1, {} kB L2", host.l1_bytes >> 10, host.l2_bytes >> 10),
             ]];
             rows.extend(CUDA_SMS.iter().map(|&sm| {

@@ -87,12 +87,27 @@ pub fn load(
     bindings: &Bindings,
     streams: &mut Streams<'_>,
 ) -> Result<Model, Failure> {
-    let (name, kind, bytes) = open(&args.model, streams)?;
-    let mut module = match kind {
+    load_opened(driver, args, bindings, open(&args.model, streams)?)
+}
+
+/// As [`load`], of what is open already.
+pub(crate) fn load_opened(
+    driver: &Driver,
+    args: &ModelArgs,
+    bindings: &Bindings,
+    opened: Opened,
+) -> Result<Model, Failure> {
+    let Opened { name, kind, bytes } = opened;
+    let module = match kind {
         Some(Kind::Onnx) => import(&args.model, &name, bytes, bindings)?,
-        Some(Kind::Relay) => parse(driver, args, &name, bytes)?,
         Some(Kind::Checkpoint) => {
-            hf::import_dir(&args.model).map_err(|d| Failure::refused(d, &text::sources(&name, "")))?
+            let imported = hf::import_dir(&args.model);
+            let module = imported.map_err(|d| Failure::refused(d, &text::sources(&name, "")))?;
+            return Ok(Model::Module(Box::new(sized(module, bindings)?)));
+        }
+        Some(Kind::Relay) => {
+            let source = text_of(&name, read_all(&args.model, bytes)?)?;
+            return Ok(Model::Module(Box::new(of_text(driver, args, bindings, &name, &source)?)));
         }
         Some(Kind::Artifact) if bytes.is_none() => return Ok(Model::Artifact(args.model.clone())),
         Some(Kind::Artifact) => {
@@ -100,27 +115,93 @@ pub fn load(
         }
         other => return Err(unreadable(&name, other)),
     };
-    let sources = module.sources.clone();
-    let refused = |d: Diagnostics| Failure::refused(d, &sources);
-    let dims: Vec<(&str, usize)> = bindings.dims.iter().map(|(n, s)| (&**n, *s)).collect();
-    infer_module(&mut module).map_err(refused)?;
-    if matches!(kind, Some(Kind::Relay | Kind::Checkpoint)) {
-        bind_dims(&mut module, &dims).map_err(refused)?;
-        if let Some(main) = module.global("main") {
-            let shapes: Vec<(&str, Vec<usize>)> =
-                bindings.shapes.iter().map(|(n, s)| (&**n, s.clone())).collect();
-            bind_shapes(&mut module, main, &shapes).map_err(refused)?;
-        }
+    if let Some(entry) = &args.entry {
+        let message = format!("`--entry {entry}`: an ONNX model has no function but its graph");
+        return Err(Failure::usage(message));
     }
-    verify(&module).map_err(refused)?;
-    Ok(Model::Module(Box::new(module)))
+    Ok(Model::Module(Box::new(checked(module, |_| Ok(()))?)))
 }
 
-/// The name, the kind and, of standard input, the bytes.
-type Opened = (String, Option<Kind>, Option<Vec<u8>>);
+/// The program of a Relay text, typed, its sizes bound.
+///
+/// # Errors
+/// If the text is malformed or the program wrong.
+pub(crate) fn of_text(
+    driver: &Driver,
+    args: &ModelArgs,
+    bindings: &Bindings,
+    name: &str,
+    source: &str,
+) -> Result<Module, Failure> {
+    let mut module = parse(driver, args, name, source)?;
+    if let Some(entry) = &args.entry {
+        take_as_main(&mut module, entry)?;
+    }
+    sized(module, bindings)
+}
 
-/// Tells a file, or standard input, by its first bytes.
-fn open(path: &Path, streams: &mut Streams<'_>) -> Result<Opened, Failure> {
+/// A program, typed and held to the rules, its sizes bound.
+fn sized(module: Module, bindings: &Bindings) -> Result<Module, Failure> {
+    let dims: Vec<(&str, usize)> = bindings.dims.iter().map(|(n, s)| (&**n, *s)).collect();
+    let shapes: Vec<(&str, Vec<usize>)> = bindings.shapes.iter().map(|(n, s)| (&**n, s.clone())).collect();
+    checked(module, |module| {
+        bind_dims(module, &dims)?;
+        module.global("main").map_or(Ok(()), |main| bind_shapes(module, main, &shapes))
+    })
+}
+
+/// Infers the types of a program, binds its sizes and holds it to the rules.
+fn checked(
+    mut module: Module,
+    bind: impl FnOnce(&mut Module) -> Result<(), Diagnostics>,
+) -> Result<Module, Failure> {
+    let sources = module.sources.clone();
+    let outcome = infer_module(&mut module).and_then(|()| bind(&mut module));
+    let outcome = outcome.and_then(|()| verify(&module).map(|_| ()));
+    outcome.map_err(|d| Failure::refused(d, &sources))?;
+    Ok(module)
+}
+
+/// Gives a function the name `main`, and what had that name another one.
+fn take_as_main(module: &mut Module, entry: &str) -> Result<(), Failure> {
+    let entry = entry.trim_start_matches('@');
+    let Some(chosen) = module.global(entry) else {
+        let names = module.functions().into_iter().map(|(id, _)| &*module.globals[id].name);
+        return Err(Failure::no_such("function", entry, names));
+    };
+    if let Some(main) = module.global("main").filter(|&main| main != chosen) {
+        let free = (0..).map(|n| format!("main_{n}")).find(|name| module.global(name).is_none());
+        module.globals[main].name = free.expect("names do not end").into();
+    }
+    module.globals[chosen].name = "main".into();
+    Ok(())
+}
+
+/// What the user named, before it is read.
+pub(crate) struct Opened {
+    /// Its name in messages.
+    pub(crate) name: String,
+    /// What it holds.
+    pub(crate) kind: Option<Kind>,
+    /// Of standard input, the bytes.
+    bytes: Option<Vec<u8>>,
+}
+
+impl Opened {
+    /// Its text.
+    ///
+    /// # Errors
+    /// If it cannot be read or is no text.
+    pub(crate) fn text(self, path: &Path) -> Result<String, Failure> {
+        text_of(&self.name, read_all(path, self.bytes)?)
+    }
+}
+
+/// Opens what the user named and looks what it holds.
+///
+/// # Errors
+/// If it cannot be read.
+pub(crate) fn open(path: &Path, streams: &mut Streams<'_>) -> Result<Opened, Failure> {
     if path == Path::new("-") {
         let mut bytes = Vec::new();
         streams
@@ -129,11 +210,11 @@ fn open(path: &Path, streams: &mut Streams<'_>) -> Result<Opened, Failure> {
             .read_to_end(&mut bytes)
             .map_err(|e| Failure::usage(format!("cannot read standard input: {e}")))?;
         let kind = sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]);
-        return Ok((STDIN.into(), kind, Some(bytes)));
+        return Ok(Opened { name: STDIN.into(), kind, bytes: Some(bytes) });
     }
     let name = path.display().to_string();
     if path.is_dir() {
-        return Ok((name, Some(Kind::Checkpoint), None));
+        return Ok(Opened { name, kind: Some(Kind::Checkpoint), bytes: None });
     }
     let cannot = |e: std::io::Error| Failure::usage(format!("cannot read `{name}`: {e}"));
     let mut file = std::fs::File::open(path).map_err(cannot)?;
@@ -145,7 +226,8 @@ fn open(path: &Path, streams: &mut Streams<'_>) -> Result<Opened, Failure> {
             n => filled += n,
         }
     }
-    Ok((name.clone(), sniff(&head[..filled]), None))
+    let kind = sniff(&head[..filled]);
+    Ok(Opened { name, kind, bytes: None })
 }
 
 fn unreadable(name: &str, kind: Option<Kind>) -> Failure {
@@ -190,19 +272,21 @@ fn import(path: &Path, name: &str, bytes: Option<Vec<u8>>, bindings: &Bindings) 
     imported.map_err(|d| Failure::refused(d, &text::sources(name, "")))
 }
 
-fn parse(driver: &Driver, args: &ModelArgs, name: &str, bytes: Option<Vec<u8>>) -> Result<Module, Failure> {
-    let bytes = read_all(&args.model, bytes)?;
-    let source = String::from_utf8(bytes).map_err(|e| {
+/// The bytes of a text.
+fn text_of(name: &str, bytes: Vec<u8>) -> Result<String, Failure> {
+    String::from_utf8(bytes).map_err(|e| {
         let message = format!("`{name}` is no text: byte {} is not UTF-8", e.utf8_error().valid_up_to());
         Failure::from(Diagnostic::error(Code::TEXT_TOKEN, message))
-    })?;
+    })
+}
+
+fn parse(driver: &Driver, args: &ModelArgs, name: &str, source: &str) -> Result<Module, Failure> {
     let beside = args.model.with_extension("safetensors");
     let path = args.weights.clone().or_else(|| beside.is_file().then_some(beside));
     let weights = path.map(|p| weights::read(&p)).transpose()?;
     let mut options = ParseOptions::new(&driver.ops);
     options.weights = weights.as_ref();
-    text::parse_module(name, &source, &options)
-        .map_err(|d| Failure::refused(d, &text::sources(name, &source)))
+    text::parse_module(name, source, &options).map_err(|d| Failure::refused(d, &text::sources(name, source)))
 }
 
 /// The program of a model that must be one.
@@ -238,5 +322,8 @@ pub fn onnx_inputs(args: &ModelArgs) -> Result<Option<OnnxInputs>, Failure> {
     if sniff(&bytes[..bytes.len().min(SNIFF_BYTES)]) != Some(Kind::Onnx) {
         return Ok(None);
     }
-    Ok(Some(OnnxInputs { names: input_names(&bytes)?, deciding: shape_inputs(&bytes)? }))
+    let sources = text::sources(&args.model.display().to_string(), "");
+    let refused = |d: Diagnostic| Failure::refused(d, &sources);
+    let names = input_names(&bytes).map_err(refused)?;
+    Ok(Some(OnnxInputs { names, deciding: shape_inputs(&bytes).map_err(refused)? }))
 }

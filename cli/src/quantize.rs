@@ -21,8 +21,8 @@ pub(crate) fn command(
     let bindings = bindings(driver, &args.model, &given, streams)?;
     let mut module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
     if args.report {
-        let wanted = parameters(&module, "main")?;
-        let inputs = collect(&args.inputs, &given, &wanted, streams)?;
+        let wanted = parameters(&module)?;
+        let inputs = collect(&args.inputs, &given, &wanted)?;
         let errors = report(&module, scheme, &inputs).map_err(|d| Failure::refused(d, &module.sources))?;
         print(&errors, streams)?;
         if args.output.is_none() {

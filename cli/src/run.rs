@@ -1,6 +1,7 @@
 //! `fermata run`: a model on inputs, compiled or on the evaluator.
 
-use fermata_ir::compare::{Tolerance, compare, compare_with};
+use fermata_ir::compare::{Comparison, Tolerance, compare_by, compare_with};
+use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::eval::{EvalOptions, Value, eval_global};
 use fermata_ir::expr::Module;
 use fermata_ir::front::{hf, output_names};
@@ -20,32 +21,24 @@ pub type Results = Vec<(String, Tensor)>;
 /// `fermata run`.
 pub(crate) fn command(driver: &Driver, args: &RunArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
     let given = Given::new(&args.inputs, &args.model)?;
+    let bindings = bindings(driver, &args.model, &given, streams)?;
     let results = match args.device {
         Device::Interp => {
-            let bindings = bindings(driver, &args.model, &given, streams)?;
             let module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
-            let wanted = parameters(&module, &args.entry)?;
-            let inputs = collect(&args.inputs, &given, &wanted, streams)?;
-            interpret(&module, &args.entry, inputs)?
+            let wanted = parameters(&module)?;
+            let inputs = collect(&args.inputs, &given, &wanted)?;
+            interpret(&module, inputs)?
         }
         Device::Cpu => {
-            if args.entry != "main" {
-                return Err(Failure::usage("compiled programs run `@main`; --entry needs --device interp"));
-            }
-            let bindings = bindings(driver, &args.model, &given, streams)?;
             let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;
             let wanted = ports(&compiled);
-            let inputs = collect(&args.inputs, &given, &wanted, streams)?;
+            let inputs = collect(&args.inputs, &given, &wanted)?;
             execute(compiled, &args.pipeline, usize::from(args.threads), &inputs)?
         }
         Device::Tir => {
-            if args.entry != "main" {
-                return Err(Failure::usage("kernels run `@main`; --entry needs --device interp"));
-            }
-            let bindings = bindings(driver, &args.model, &given, streams)?;
             let module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
-            let wanted = parameters(&module, "main")?;
-            let inputs = collect(&args.inputs, &given, &wanted, streams)?;
+            let wanted = parameters(&module)?;
+            let inputs = collect(&args.inputs, &given, &wanted)?;
             evaluate_kernels(driver, module, &args.pipeline, &inputs, streams)?
         }
     };
@@ -112,27 +105,38 @@ fn open_parameters(
     let model::Model::Module(module) = model::load(driver, args, bindings, streams)? else {
         return Ok(Vec::new());
     };
-    let wanted = parameters(&module, "main").unwrap_or_default();
+    let wanted = parameters(&module).unwrap_or_default();
     Ok(wanted.into_iter().filter(|w| w.ty.static_shape().is_none()).map(|w| w.name).collect())
 }
 
-/// The parameters of a global function.
+/// The parameters of `@main`.
 ///
 /// # Errors
 /// If there is no such function, or a parameter is no tensor.
-pub fn parameters(module: &Module, entry: &str) -> Result<Vec<Wanted>, Failure> {
-    let func = module
-        .global(entry)
-        .and_then(|g| module.globals[g].func.as_ref())
-        .ok_or_else(|| Failure::usage(format!("the program has no function `@{entry}`")))?;
+pub fn parameters(module: &Module) -> Result<Vec<Wanted>, Failure> {
+    let func = module.global("main").and_then(|g| module.globals[g].func.as_ref());
+    let func = func.ok_or_else(|| no_main(module))?;
     let wanted = func.params.iter().map(|&p| {
         let var = &module.vars[p];
         let ty = var.ty.as_tensor().cloned().ok_or_else(|| {
-            Failure::usage(format!("the parameter `%{}` of `@{entry}` is no tensor", var.name))
+            Failure::usage(format!("the parameter `%{}` of `@main` is no tensor", var.name))
         })?;
         Ok(Wanted { name: var.name.to_string(), ty })
     });
     wanted.collect()
+}
+
+/// There is nothing to begin with.
+pub fn no_main(module: &Module) -> Failure {
+    let functions = module.functions();
+    let names: Vec<&str> = functions.iter().map(|(id, _)| &*module.globals[*id].name).collect();
+    let error = Diagnostic::error(Code::USAGE, "the program has no function `@main`");
+    Failure::from_usage(match names.first() {
+        Some(first) => {
+            error.help(format!("choose one with `--entry {first}`; it has: @{}", names.join(", @")))
+        }
+        None => error.help("it has no functions at all"),
+    })
 }
 
 /// The parameters of a compiled program.
@@ -146,15 +150,15 @@ pub fn ports(compiled: &Compiled) -> Vec<Wanted> {
     ports.collect()
 }
 
-/// Runs a function on the evaluator.
+/// Runs `@main` on the evaluator.
 ///
 /// # Errors
 /// If an input does not fit or an operator fails.
-pub fn interpret(module: &Module, entry: &str, inputs: Vec<Tensor>) -> Result<Results, Failure> {
+pub fn interpret(module: &Module, inputs: Vec<Tensor>) -> Result<Results, Failure> {
     let args = inputs.into_iter().map(Value::from).collect();
-    let value = eval_global(module, entry, args, &EvalOptions::default())
+    let value = eval_global(module, "main", args, &EvalOptions::default())
         .map_err(|d| Failure::refused(d, &module.sources))?;
-    let names = module.global(entry).and_then(|g| module.globals[g].func.as_ref()).map(output_names);
+    let names = module.global("main").and_then(|g| module.globals[g].func.as_ref()).map(output_names);
     let names = names.unwrap_or_default();
     let mut flat = Vec::new();
     flatten(&value, &mut flat)?;
@@ -237,13 +241,16 @@ pub fn evaluate_kernels(
     Ok(names.zip(tensors).collect())
 }
 
-/// The tolerance of the flags, or the default of the dtype.
-pub fn tolerance(args: &ToleranceArgs, tensor: &Tensor) -> Option<Tolerance> {
-    if args.atol.is_none() && args.rtol.is_none() {
-        return None;
+/// Compares a result with the expected one as the flags say: with the tolerance of the dtype
+/// where they give none.
+pub fn judge(args: &ToleranceArgs, found: &Tensor, want: &Tensor) -> Comparison {
+    let default = Tolerance::of(want.dtype());
+    let tolerance =
+        Tolerance { atol: args.atol.unwrap_or(default.atol), rtol: args.rtol.unwrap_or(default.rtol) };
+    match args.error_stat.statistic() {
+        Some(stat) => compare_by(found, want, tolerance, stat),
+        None => compare_with(found, want, tolerance),
     }
-    let default = Tolerance::of(tensor.dtype());
-    Some(Tolerance { atol: args.atol.unwrap_or(default.atol), rtol: args.rtol.unwrap_or(default.rtol) })
 }
 
 /// Compares results with expected ones and prints a line each; 1 if any differs.
@@ -259,14 +266,12 @@ pub fn expected(
         let Some((_, found)) =
             by_name.or_else(|| results.get(place).filter(|_| results.len() == expected.len()))
         else {
-            writeln!(streams.stderr, "{name}: there is no such result")?;
+            let names: Vec<&str> = results.iter().map(|(n, _)| &**n).collect();
+            writeln!(streams.stderr, "{name}: there is no such result, only {}", names.join(", "))?;
             code = 1;
             continue;
         };
-        let outcome = match tolerance(args, want) {
-            Some(tolerance) => compare_with(found, want, tolerance),
-            None => compare(found, want),
-        };
+        let outcome = judge(args, found, want);
         writeln!(streams.stderr, "{name}: {outcome}")?;
         code = if outcome.matches() { code } else { 1 };
     }

@@ -1,8 +1,9 @@
 //! Where a command reads and writes, and how it fails.
 
-use std::io::{IsTerminal, Read, Write};
+use std::io::{ErrorKind, Read, Write};
 
-use fermata_ir::diag::{Code, Diagnostic, Diagnostics, SourceMap};
+use anstream::AutoStream;
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics, SourceMap, nearest};
 
 /// The streams of one run of the program.
 pub struct Streams<'a> {
@@ -19,7 +20,7 @@ pub struct Streams<'a> {
 /// Why a command did not do its work.
 #[derive(Debug)]
 pub struct Failure {
-    /// The exit code: 1 or 2.
+    /// The exit code: 1 or 2, or 0 where nobody reads the result any more.
     pub code: i32,
     /// What to say.
     pub diagnostics: Diagnostics,
@@ -38,9 +39,21 @@ impl Failure {
         Failure { code: 2, diagnostics: diagnostic.into(), sources: SourceMap::new() }
     }
 
-    /// Wrong contents: exit code 1.
+    /// A wrong call that names something which is not there.
+    pub fn no_such<'a>(what: &str, name: &str, known: impl Iterator<Item = &'a str>) -> Failure {
+        let known: Vec<&str> = known.collect();
+        let error = Diagnostic::error(Code::USAGE, format!("there is no {what} `{name}`"));
+        Failure::from_usage(match nearest(name, known.iter().copied()) {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error.note(format!("there are: {}", known.join(", "))),
+        })
+    }
+
+    /// Wrong contents: exit code 1, or 2 where the diagnostics say that the call was wrong.
     pub fn refused(diagnostics: impl Into<Diagnostics>, sources: &SourceMap) -> Failure {
-        Failure { code: 1, diagnostics: diagnostics.into(), sources: sources.clone() }
+        let diagnostics = diagnostics.into();
+        let wrong_call = diagnostics.0.iter().all(|d| d.code == Code::USAGE);
+        Failure { code: if wrong_call { 2 } else { 1 }, diagnostics, sources: sources.clone() }
     }
 }
 
@@ -59,6 +72,9 @@ impl From<Diagnostics> for Failure {
 /// A closed pipe ends the program quietly; any other failed write is a wrong call.
 impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Failure {
+        if error.kind() == ErrorKind::BrokenPipe {
+            return Failure { code: 0, diagnostics: Diagnostics(Vec::new()), sources: SourceMap::new() };
+        }
         Failure::usage(format!("cannot write the result: {error}"))
     }
 }
@@ -67,8 +83,10 @@ impl Streams<'_> {
     /// Prints the diagnostics; gives the exit code.
     pub fn report(&mut self, failure: &Failure) -> i32 {
         let text = failure.diagnostics.render(&failure.sources, self.color);
-        // Where standard error is closed there is nobody to tell.
-        let _ = writeln!(self.stderr, "{}", text.trim_end());
+        if !text.is_empty() {
+            // Where standard error is closed there is nobody to tell.
+            let _ = writeln!(self.stderr, "{}", text.trim_end());
+        }
         failure.code
     }
 
@@ -82,11 +100,10 @@ impl Streams<'_> {
     /// What clap has to say: help and versions are results, the rest is a wrong call.
     pub(crate) fn clap_error(&mut self, error: &clap::Error) -> i32 {
         let rendered = error.render();
-        let text = if self.color { rendered.ansi().to_string() } else { rendered.to_string() };
-        let (stream, code) = match error.use_stderr() {
-            true => (&mut self.stderr, 2),
-            false => (&mut self.stdout, 0),
-        };
+        let to_stderr = error.use_stderr();
+        let color = self.color && (to_stderr || wants_color(AutoStream::choice(&std::io::stdout())));
+        let text = if color { rendered.ansi().to_string() } else { rendered.to_string() };
+        let (stream, code) = if to_stderr { (&mut self.stderr, 2) } else { (&mut self.stdout, 0) };
         let _ = stream.write_all(text.as_bytes());
         code
     }
@@ -96,13 +113,15 @@ impl Streams<'_> {
     }
 }
 
+/// Whether a stream is coloured: a terminal is, unless the environment says otherwise (`NO_COLOR`,
+/// `CLICOLOR_FORCE`, `TERM=dumb`).
+fn wants_color(choice: anstream::ColorChoice) -> bool {
+    choice != anstream::ColorChoice::Never
+}
+
 /// Calls `f` with this process's streams.
 pub(crate) fn with_process_streams(f: impl FnOnce(&mut Streams<'_>) -> i32) -> i32 {
-    let color = match (std::env::var_os("NO_COLOR"), std::env::var_os("CLICOLOR_FORCE")) {
-        (Some(no), _) if !no.is_empty() => false,
-        (_, Some(force)) if force != "0" => true,
-        _ => std::io::stderr().is_terminal(),
-    };
+    let color = wants_color(AutoStream::choice(&std::io::stderr()));
     let mut stdout = std::io::BufWriter::new(std::io::stdout().lock());
     let mut streams = Streams {
         stdin: &mut std::io::stdin().lock(),
@@ -112,7 +131,7 @@ pub(crate) fn with_process_streams(f: impl FnOnce(&mut Streams<'_>) -> i32) -> i
     };
     let code = f(&mut streams);
     match stdout.flush() {
-        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => 2,
+        Err(e) if e.kind() != ErrorKind::BrokenPipe => 2,
         _ => code,
     }
 }

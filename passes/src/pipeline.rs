@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use fermata_ir::diag::{Code, Diagnostic};
+use fermata_ir::diag::{Code, Diagnostic, nearest};
 
 use crate::pass::{OptionDef, OptionValue, PassDef};
 use crate::table::PassTable;
@@ -166,9 +166,10 @@ fn option(reader: &mut Reader<'_>, step: &mut Step) -> Result<(), Diagnostic> {
     let Some(index) = step.pass.options.iter().position(|o| o.name == name) else {
         let error = reader.error(start, format!("the pass `{pass}` has no option `{name}`"));
         let known: Vec<&str> = step.pass.options.iter().map(|o| o.name).collect();
-        return Err(match known.is_empty() {
-            true => error.help("it takes no options"),
-            false => error.help(format!("its options are: {}", known.join(", "))),
+        return Err(match nearest(name, known.iter().copied()) {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None if known.is_empty() => error.help("it takes no options"),
+            None => error.help(format!("its options are: {}", known.join(", "))),
         });
     };
     let value_at = reader.at + 1;
@@ -197,28 +198,6 @@ fn option_value(option: &OptionDef, text: &str) -> Option<OptionValue> {
         OptionValue::Int(_) => text.parse().ok().map(OptionValue::Int),
         OptionValue::Word(words) => words.split('|').find(|w| *w == text).map(OptionValue::Word),
     }
-}
-
-/// The candidate nearest to a misspelt word, if any is near.
-pub fn nearest<'a>(word: &str, candidates: impl Iterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
-    candidates.map(|c| (distance(word, c), c)).filter(|(d, _)| *d <= limit).min().map(|(_, c)| c)
-}
-
-/// The edit distance of two words (Levenshtein).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, ca) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, cb) in b.iter().enumerate() {
-            let substitute = diagonal + usize::from(ca != *cb);
-            diagonal = row[j + 1];
-            row[j + 1] = substitute.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
 }
 
 impl fmt::Display for Pipeline {
@@ -275,7 +254,8 @@ mod tests {
         let unknown = error("infer_type,fold_constnat");
         assert_eq!(unknown.help.as_deref(), Some("did you mean `fold_constant`?"));
         assert!(unknown.notes[1].ends_with(&format!("{}^", " ".repeat(11))));
-        assert!(error("fuse_ops{depth=3}").help.expect("help").contains("max_depth"));
+        assert!(error("fuse_ops{depth=3}").help.expect("help").contains("max_depth, fuse"));
+        assert_eq!(error("fuse_ops{max_dpeth=3}").help.as_deref(), Some("did you mean `max_depth`?"));
         assert!(error("fuse_ops{max_depth=x}").message.contains("an integer"));
         assert!(error("fuse_ops{max_depth=3").message.contains("not closed"));
         assert!(error("infer_type fuse_ops").message.contains("`,`"));

@@ -86,6 +86,28 @@ pub struct CpuFeatures {
     pub amx_int8: bool,
 }
 
+impl CpuFeatures {
+    /// Every extension by its name in `--target-feature`, and whether it is on.
+    pub fn named(&self) -> [(&'static str, bool); 4] {
+        [
+            ("avx2", self.avx2),
+            ("avx512", self.avx512),
+            ("avx512vnni", self.avx512vnni),
+            ("amx-int8", self.amx_int8),
+        ]
+    }
+}
+
+/// As `--target-feature` reads it: `+avx2,-avx512,-avx512vnni,-amx-int8`.
+impl fmt::Display for CpuFeatures {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (place, (name, on)) in self.named().into_iter().enumerate() {
+            write!(f, "{}{}{name}", if place == 0 { "" } else { "," }, if on { '+' } else { '-' })?;
+        }
+        Ok(())
+    }
+}
+
 impl Default for CpuTarget {
     fn default() -> Self {
         CpuTarget { features: CpuFeatures::default(), l1_bytes: 32 << 10, l2_bytes: 1 << 20, threads: 1 }

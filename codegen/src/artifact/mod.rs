@@ -203,10 +203,8 @@ fn constant_name(index: usize) -> String {
 
 /// What code was made for, as far as it matters for whether it runs here.
 fn target_text(target: &CpuTarget) -> String {
-    let f = target.features;
-    let names =
-        [("avx2", f.avx2), ("avx512", f.avx512), ("avx512vnni", f.avx512vnni), ("amx-int8", f.amx_int8)];
-    let on: Vec<String> = names.iter().filter(|(_, on)| *on).map(|(name, _)| format!("+{name}")).collect();
+    let named = target.features.named().into_iter();
+    let on: Vec<String> = named.filter(|(_, on)| *on).map(|(name, _)| format!("+{name}")).collect();
     format!("cpu:{}:{}", std::env::consts::ARCH, on.join(","))
 }
 

@@ -1,5 +1,6 @@
 //! From fused modules to plans of TIR kernels.
 
+pub mod bound;
 pub mod eval;
 pub mod group_to_te;
 mod kernels;

@@ -12,6 +12,7 @@ use fermata_ir::entity::SecondaryMap;
 use fermata_ir::expr::{Call, Callee, Expr, ExprId, Function, GlobalId, Module, VarId};
 use fermata_ir::types::{TensorType, Type};
 
+use super::bound;
 use super::group_to_te::{flatten, unbound};
 use super::kernels::{KernelSet, Lowered};
 use super::memory::{self, Lifetime};
@@ -26,6 +27,7 @@ pub fn lower(module: &Module, target: &Target) -> Result<Program, Diagnostics> {
     let Some(entry) = module.global("main") else {
         return Err(Diagnostic::error(Code::LOWER, "the program has no function `@main`").into());
     };
+    bound::check(module)?;
     let mut work = Lowering {
         module,
         kernels: KernelSet::new(target.clone()),
