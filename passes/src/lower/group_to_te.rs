@@ -204,7 +204,7 @@ pub fn unbound(module: &Module, expr: ExprId, ty: &TensorType) -> Diagnostic {
         .at(module.spans[expr].clone())
         .label(format!("this has {} dimensions, not all of them known", ty.shape.len()));
     if named.is_empty() {
-        d.help("give the shapes of the inputs with --shape NAME=1x3x224x224")
+        d.help("a size that depends on values has no kernel; `fermata run --device interp` runs the program")
     } else {
         d.help(format!("give {}", named.join(" ")))
     }

@@ -4,7 +4,7 @@
 //! that only reshapes gives another buffer on the same storage. The walk over expressions
 //! keeps its own stack, so a program may be as deep as it likes.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
@@ -44,9 +44,10 @@ pub fn lower(module: &Module, target: &Target) -> Result<Program, Diagnostics> {
         work.program.funcs[id] = plan;
     }
     if !work.errors.is_empty() {
-        // Everything that has a dimension misses it; each flag needs to be asked for once.
-        let mut asked = BTreeSet::new();
-        work.errors.retain(|e| e.code != Code::DIM_UNBOUND || asked.insert(e.help.clone()));
+        // The inputs are bound, so a size that is not known follows from an operator that is refused.
+        if work.errors.iter().any(|d| d.code == Code::LOWER) {
+            work.errors.retain(|d| d.code != Code::DIM_UNBOUND);
+        }
         return Err(Diagnostics(work.errors));
     }
     work.program.kernels = work.kernels.into_kernels();

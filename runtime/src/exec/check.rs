@@ -4,12 +4,11 @@ use fermata_codegen::kernel::CompiledKernel;
 use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::entity::EntityRef;
 use fermata_ir::tensor::{Tensor, byte_len};
-use fermata_ir::types::DType;
+use fermata_ir::types::{DType, Type};
 use fermata_passes::lower::plan::{
     BufferId, FuncId, FuncPlan, Kernel, Place, PlanBuffer, Port, Program, Step,
 };
 
-use super::type_text;
 use crate::memory::ALIGNMENT;
 
 fn broken(func: &FuncPlan, why: &str) -> Diagnostic {
@@ -184,8 +183,8 @@ pub(super) fn inputs(func: &FuncPlan, inputs: &[Tensor]) -> Result<(), Diagnosti
     for (port, tensor) in func.inputs.iter().zip(inputs) {
         let wanted = &func.buffers[port.buffer];
         if tensor.dtype() != wanted.dtype || tensor.shape() != wanted.shape {
-            let expected = type_text(wanted.dtype, &wanted.shape);
-            let found = type_text(tensor.dtype(), tensor.shape());
+            let expected = Type::tensor(&wanted.shape, wanted.dtype);
+            let found = tensor.ty();
             let mut spec: Vec<String> = wanted.shape.iter().map(usize::to_string).collect();
             spec.push(wanted.dtype.name().to_owned());
             return Err(Diagnostic::error(Code::RUN, format!("input `{}` has the wrong type", port.name))

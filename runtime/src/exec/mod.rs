@@ -20,7 +20,6 @@ use std::time::{Duration, Instant};
 use fermata_codegen::kernel::CompiledKernel;
 use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::tensor::Tensor;
-use fermata_ir::types::DType;
 use fermata_passes::lower::plan::{FuncPlan, KernelId, Program};
 use fermata_passes::target::CpuFeatures;
 
@@ -221,13 +220,4 @@ impl Session {
 fn as_bytes(words: &mut [u64]) -> &mut [u8] {
     // SAFETY: any bytes are words and the other way round; the length is that of the words.
     unsafe { std::slice::from_raw_parts_mut(words.as_mut_ptr().cast(), words.len() * 8) }
-}
-
-/// The name of a dtype and shape as Relay writes the type.
-fn type_text(dtype: DType, shape: &[usize]) -> String {
-    let dims: Vec<String> = shape.iter().map(usize::to_string).collect();
-    match dims.as_slice() {
-        [one] => format!("Tensor[({one},), {}]", dtype.name()),
-        dims => format!("Tensor[({}), {}]", dims.join(", "), dtype.name()),
-    }
 }

@@ -8,6 +8,7 @@ use fermata_codegen::cpu::compile;
 use fermata_ir::entity::{EntityRef, PrimaryMap};
 use fermata_ir::scalar::{CmpOp, Scalar};
 use fermata_ir::tir::{Buffer, Expr, ExprKind, LoopKind, PrimFunc, Scope, Stmt, VarId, VarInfo};
+use fermata_ir::types::DType;
 use fermata_passes::lower::plan::{BufferId, FuncId, Kernel, Place, PlanBuffer, Port, Step};
 use fermata_passes::target::CpuTarget;
 
@@ -247,7 +248,7 @@ fn wrong_inputs_are_explained() {
     assert!(error.help.expect("the flag").contains("inputs are x"));
     let error = session.run(&[iota(7)]).expect_err("the shape is wrong");
     assert_eq!(error.message, "input `x` has the wrong type");
-    assert_eq!(error.notes, ["expected Tensor[(8,), float32]", "found Tensor[(7,), float32]"]);
+    assert_eq!(error.notes, ["expected Tensor[(8), float32]", "found Tensor[(7), float32]"]);
 }
 
 #[test]
