@@ -56,8 +56,7 @@ pub fn sniff(head: &[u8]) -> Option<Kind> {
         return Some(Kind::Safetensors);
     }
     if let Some(text) = as_text(head) {
-        let is_tir = text.contains("T.prim_func") || text.contains("tvm.script");
-        return Some(if is_tir { Kind::Tir } else { Kind::Relay });
+        return Some(if is_script(text) { Kind::Tir } else { Kind::Relay });
     }
     looks_like_model(head).then_some(Kind::Onnx)
 }
@@ -98,6 +97,12 @@ fn as_text(head: &[u8]) -> Option<&str> {
     (!text.trim().is_empty() && text.chars().all(is_text)).then_some(text)
 }
 
+/// Whether a text is TVMScript: it imports the script's language or decorates a function with it.
+fn is_script(text: &str) -> bool {
+    let begins = ["@T.prim_func", "# from tvm.script", "from tvm.script"];
+    text.lines().any(|line| begins.iter().any(|b| line.trim_start().starts_with(b)))
+}
+
 /// True if the first field is one of `ModelProto` with the wire type that it must have.
 fn looks_like_model(head: &[u8]) -> bool {
     match head {
@@ -119,12 +124,13 @@ mod tests {
         let onnx = [8u8, 13, 18, 7, b'p', b'y', b't', b'o', b'r', b'c', b'h'];
         let mut safetensors = 2u64.to_le_bytes().to_vec();
         safetensors.extend(b"{}");
-        let cases: [(&[u8], Option<Kind>); 9] = [
+        let cases: [(&[u8], Option<Kind>); 10] = [
             (&onnx, Some(Kind::Onnx)),
             (b"\x93NUMPY\x01\x00", Some(Kind::Npy)),
             (b"#[version = \"0.0.5\"]\ndef @main() { 1 }", Some(Kind::Relay)),
             ("def @main(%\u{e9}".as_bytes(), Some(Kind::Relay)),
             (b"# from tvm.script import tir as T\n", Some(Kind::Tir)),
+            (b"// CHECK: @T.prim_func\ndef @main() { 1 }", Some(Kind::Relay)),
             (b"GGUF\x03\0\0\0", Some(Kind::Gguf)),
             (&safetensors, Some(Kind::Safetensors)),
             (b"", None),
