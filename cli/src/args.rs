@@ -18,7 +18,8 @@ pub fn command() -> clap::Command {
     command.arg(help.help("Print help").help_heading("Everywhere")).mut_subcommand("opt", |opt| {
         opt.mut_arg("model", |model| {
             let listing = ArgPredicate::Equals("true".into());
-            model.required_unless_present("list_passes").default_value_if("list_passes", listing, "-")
+            let model = model.required(false).required_unless_present("list_passes");
+            model.default_value_if("list_passes", listing, "-")
         })
     })
 }
