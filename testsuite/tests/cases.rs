@@ -3,6 +3,8 @@
 //! - as it is: the command lines with their checks; a `fermata run` that names no device runs on
 //!   the evaluator, whose results are exact to the digit;
 //! - reprinted: the program is read, printed and read again: the same program, the same bytes;
+//! - emitted (in `ops`, `eval`, `run` and `emit`, and the network of the demo): every kernel's TIR
+//!   prints as a script that reads back as the same TIR;
 //! - compiled (in `ops`, `eval` and `run`): at every optimisation level, the CPU agrees with the
 //!   evaluator, or refuses what has no code;
 //! - for a GPU (in `ops`, `eval` and `run`): scheduled for CUDA, the evaluator of TIR with blocks,
@@ -19,15 +21,24 @@ use fermata_ir::compare::compare;
 use fermata_ir::equal::structurally_equal;
 use fermata_ir::expr::{Callee, Expr, Module};
 use fermata_ir::front::npy;
+use fermata_ir::front::onnx::{ImportOptions, import_file};
+use fermata_ir::infer::infer_module;
 use fermata_ir::op::{Lower, OpTable};
 use fermata_ir::text::{LargeConstants, ParseOptions, PrintOptions, parse_module, print_module};
 use fermata_ir::tir;
 use fermata_ir::walk;
+use fermata_passes::lower::lower;
+use fermata_passes::manager;
+use fermata_passes::pipeline::{self, Level};
+use fermata_passes::target::Target;
 use fermata_testsuite::case::{self, Case, Run, bless};
 use libtest_mimic::{Arguments, Failed, Trial};
 
 /// The folders whose programs also run compiled.
 const COMPILED: [&str; 3] = ["ops", "eval", "run"];
+
+/// The folders whose programs' kernels are printed and read.
+const EMITTED: [&str; 4] = ["ops", "eval", "run", "emit"];
 
 /// The codes of diagnostics that refuse to compile what only the evaluator can do.
 const REFUSALS: [&str; 2] = ["error[E0701]", "error[E0602]"];
@@ -43,6 +54,7 @@ fn main() {
     for path in case::files(root, Path::new("cases")) {
         trials.extend(trials_of(root, &path, blessing));
     }
+    trials.push(Trial::test("demo emitted", || emitted_demo().map_err(Failed::from)));
     libtest_mimic::run(&Arguments::from_iter(args), trials).exit();
 }
 
@@ -64,6 +76,9 @@ fn trials_of(root: &Path, path: &Path, blessing: bool) -> Vec<Trial> {
         trials.push(trial(" reprinted", reprinted_tir));
     } else {
         trials.push(trial(" reprinted", reprinted));
+        if EMITTED.contains(&folder) {
+            trials.push(trial(" emitted", emitted));
+        }
         if COMPILED.contains(&folder) {
             trials.push(trial(" compiled", compiled));
             trials.push(trial(" for a GPU", for_a_gpu));
@@ -136,6 +151,40 @@ fn reprinted_tir(case: &Case, _: &Path) -> Result<(), String> {
         .map_err(|d| format!("the printed text is refused: {:?}\n{once}", d))?;
     let twice = tir::print::print_all(&again);
     if once == twice { Ok(()) } else { Err(format!("printing again differs:\n{once}\n---\n{twice}")) }
+}
+
+/// Reads, types and fuses the program of a case, and compares its kernels with what their scripts
+/// mean. What has no kernel is judged by the treatment `compiled`.
+fn emitted(case: &Case, _: &Path) -> Result<(), String> {
+    let Some(mut module) = program(case) else { return Ok(()) };
+    if infer_module(&mut module).is_err() || module.global("main").is_none() {
+        return Ok(());
+    }
+    scripts_mean_the_kernels(module)
+}
+
+/// The same of the network of the demo, for a batch of two.
+fn emitted_demo() -> Result<(), String> {
+    let options = ImportOptions { dims: [("batch".to_string(), 2)].into(), ..ImportOptions::default() };
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../cli/demo/digits.onnx");
+    let mut module = import_file(&path, &options).map_err(|d| format!("{d:?}"))?;
+    infer_module(&mut module).map_err(|d| format!("{d:?}"))?;
+    scripts_mean_the_kernels(module)
+}
+
+fn scripts_mean_the_kernels(mut module: Module) -> Result<(), String> {
+    let pipeline = pipeline::standard(Level(2));
+    let optimised = manager::run(&mut module, &pipeline, &manager::Options::default(), &mut []);
+    let Ok(program) = optimised.and_then(|()| lower(&module, &Target::default())) else { return Ok(()) };
+    for kernel in program.kernels.values() {
+        let script = tir::print::print_all([&*kernel.func]);
+        let read = tir::parse::parse("emitted", &script)
+            .map_err(|d| format!("the script is refused: {:?}\n{script}", d))?;
+        if !read.iter().all(|func| tir::equal::equal(func, &kernel.func)) || read.len() != 1 {
+            return Err(format!("the script means another kernel:\n{script}"));
+        }
+    }
+    Ok(())
 }
 
 /// Whether the program has something that only the evaluator can do.
