@@ -132,7 +132,10 @@ fn parse_run(line: usize, command: &str) -> Result<Run, String> {
 }
 
 /// The words of a command line: blanks separate, quotes of both kinds keep together.
-fn split(command: &str) -> Result<Vec<String>, String> {
+///
+/// # Errors
+/// If a quote is not closed.
+pub fn split(command: &str) -> Result<Vec<String>, String> {
     let mut words = Vec::new();
     let mut word: Option<String> = None;
     let mut quote = None;

@@ -3,6 +3,13 @@
 //! A new operator is one [`OpDef`] in its family's `OPS` with its functions beside it, and
 //! one case file; nothing else is touched. Programs refer to rows through [`Op`], so a user's
 //! own crate may define more and hand them to [`OpTable::with`].
+//!
+//! # Which operator runs where
+//!
+//! The evaluator and the CPU take every operator at the dtypes of its row, which are those of its
+//! first tensor argument; `fermata list ops --markdown` makes this table.
+//!
+#![doc = include_str!("../../docs/operators.md")]
 
 mod attrs;
 pub mod broadcast;

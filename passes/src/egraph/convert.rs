@@ -73,9 +73,19 @@ fn node_of(
                 }
                 node
             }
-            _ => opaque(module, expr, class, graph),
+            Callee::Op(_) | Callee::Expr(_) | Callee::Ctor(_) => opaque(module, expr, class, graph),
         },
-        _ => opaque(module, expr, class, graph),
+        Expr::Var(_)
+        | Expr::Global(_)
+        | Expr::Op(_)
+        | Expr::Ctor(_)
+        | Expr::Func(_)
+        | Expr::Let { .. }
+        | Expr::If { .. }
+        | Expr::Match { .. }
+        | Expr::Ref(_)
+        | Expr::RefRead(_)
+        | Expr::RefWrite { .. } => opaque(module, expr, class, graph),
     }
 }
 

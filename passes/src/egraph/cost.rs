@@ -59,7 +59,7 @@ fn operations(op: Op, args: &[&Facts], result: &Facts) -> u64 {
         FusePattern::Injective => out,
         FusePattern::CommReduce => largest,
         FusePattern::OutElemwiseFusable => out.saturating_mul(depth(op, args).saturating_mul(2)),
-        _ => largest.max(out).saturating_mul(8),
+        FusePattern::Tuple | FusePattern::Opaque => largest.max(out).saturating_mul(8),
     }
 }
 
