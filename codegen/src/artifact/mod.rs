@@ -239,12 +239,14 @@ fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diag
         sources.push(text(&mut zip, &format!("kernels/{}.tir", row.file))?);
     }
     let trusted = options.trust && manifest.target == target_text(&options.target);
+    let gpu = CudaTarget::parse(&manifest.target);
+    // Nothing runs a GPU's kernels from an artifact yet: whatever will must prove them first.
+    let unproved = trusted || gpu.is_some();
     let funcs: Vec<PrimFunc> = sources
         .par_iter()
         .zip(&plan.kernels)
-        .map(|(source, row)| kernel(&row.file, source, trusted))
+        .map(|(source, row)| kernel(&row.file, source, unproved))
         .collect::<Result<_, Diagnostics>>()?;
-    let gpu = CudaTarget::parse(&manifest.target);
     let kernels = if gpu.is_some() {
         Vec::new()
     } else if trusted {
