@@ -207,6 +207,9 @@ pub fn load_compiled(
 ) -> Result<Compiled, Failure> {
     match model::load(driver, model, bindings, streams)? {
         Model::Module(module) => compile(driver, *module, args, streams),
+        Model::Artifact(_) if args.quantize.is_some() => {
+            Err(Failure::usage("an artifact is compiled already; give --quantize to `fermata compile`"))
+        }
         Model::Artifact(path) => {
             let compiled = output::read_artifact(&path, &target(args)?, model.trust)?;
             match compiled.gpu {
