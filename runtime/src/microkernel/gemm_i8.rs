@@ -28,6 +28,10 @@ const KR: usize = PANEL[1];
 /// Steps of k that a block's rows are padded to: a cache line of int8.
 const PADDED: usize = 64;
 
+/// Groups of k that are multiplied at a time: this much of a block and of a panel stays in the
+/// first-level cache while all rows of the block pass.
+const GROUPS: usize = 128;
+
 /// The sums of a block's rows with one panel.
 type Sums = [[i32; NR]; GEMM_I8_ROWS];
 
@@ -85,8 +89,8 @@ impl Operands {
     }
 }
 
-/// Runs a call block by block. `widen` brings a number of A into its form, `sums` multiplies a
-/// block with a panel, and `surplus` is what that adds to a column's sums too much.
+/// Runs a call block by block. `widen` brings a number of A into its form, `sums` adds the
+/// products of a block with a panel, and `surplus` is what that adds to a column's sums too much.
 ///
 /// # Safety
 /// As the catalogue's row says; `scratch` holds [`GEMM_I8_ROWS`] padded rows of `W`.
@@ -100,24 +104,30 @@ unsafe fn run<W: Copy>(
 ) {
     let &Operands { m, n, k, .. } = operands;
     let stride = k.next_multiple_of(PADDED);
-    let mut block = Block { data: scratch, stride, rows: 0, groups: k.div_ceil(KR) };
+    let groups = k.div_ceil(KR);
     for first in (0..m).step_by(GEMM_I8_ROWS) {
-        block.rows = GEMM_I8_ROWS.min(m - first);
-        for r in 0..block.rows {
+        let rows = GEMM_I8_ROWS.min(m - first);
+        for r in 0..rows {
             // SAFETY: the row is within A, and the scratch memory holds it with its padding.
             unsafe {
                 let from = std::slice::from_raw_parts(operands.a.add((first + r) * operands.a_row), k);
-                let to = block.data.add(r * stride);
+                let to = scratch.add(r * stride);
                 from.iter().enumerate().for_each(|(p, &v)| *to.add(p) = widen(v));
                 (k..stride).for_each(|p| *to.add(p) = widen(0));
             }
         }
         for j in 0..n.div_ceil(NR) {
             let mut found: Sums = [[0; NR]; GEMM_I8_ROWS];
-            // SAFETY: the panel is within B.
-            sums(&block, unsafe { operands.b.add(j * operands.b_panel) }, &mut found);
+            for group in (0..groups).step_by(GROUPS) {
+                // SAFETY: the groups are within the rows and the panel, which is within B.
+                let (data, panel) = unsafe {
+                    (scratch.add(group * KR), operands.b.add(j * operands.b_panel + group * NR * KR))
+                };
+                let block = Block { data, stride, rows, groups: GROUPS.min(groups - group) };
+                sums(&block, panel, &mut found);
+            }
             // SAFETY: the rows and the columns from `j * NR` on are within C.
-            unsafe { store(operands, first, block.rows, j * NR, &mut found, &surplus) };
+            unsafe { store(operands, first, rows, j * NR, &found, &surplus) };
         }
     }
 }
@@ -132,7 +142,7 @@ unsafe fn store(
     first: usize,
     rows: usize,
     column: usize,
-    sums: &mut Sums,
+    sums: &Sums,
     surplus: impl Fn(i32) -> i32,
 ) {
     let width = NR.min(operands.n - column);

@@ -12,6 +12,9 @@ use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, rang
 /// Rows of a tile at most: its part of the data stays in the first-level cache.
 const MAX_ROWS: usize = 128;
 
+/// Columns of a tile at least: each tile brings its rows of data into the form that it multiplies.
+const MIN_COLUMNS: usize = 64;
+
 /// The largest size that the intrinsic takes.
 const MAX_SIZE: usize = 1 << 20;
 
@@ -76,7 +79,7 @@ fn open_tiles(nest: &mut Nest<'_>, m: usize, n: usize, k: usize) -> Tile {
     let rows = m.min(MAX_ROWS);
     let fitting = TILE_FLOPS / (2 * rows * k);
     // At least four tiles, so that a second worker finds work.
-    let columns = fitting.min(n.div_ceil(4)).clamp(1, MAX_SIZE / 2).next_multiple_of(PANEL[0]);
+    let columns = fitting.min(n.div_ceil(4)).clamp(MIN_COLUMNS, MAX_SIZE / 2).next_multiple_of(PANEL[0]);
     let column_tiles = n.div_ceil(columns);
     let tile = nest.var("t", DType::I64);
     nest.open(tile, (m.div_ceil(rows) * column_tiles).into(), LoopKind::Tiles);

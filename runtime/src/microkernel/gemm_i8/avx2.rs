@@ -79,7 +79,10 @@ unsafe fn tile<const R: usize>(block: &Block<i16>, first: usize, panel: *const i
             let pairs = _mm256_hadd_epi32(acc[2 * half], acc[2 * half + 1]);
             let columns = _mm256_permute4x64_epi64::<0b11_01_10_00>(pairs);
             // SAFETY: eight columns of the row are within the sums.
-            unsafe { _mm256_storeu_si256(sums[first + r].as_mut_ptr().add(8 * half).cast(), columns) };
+            unsafe {
+                let to = sums[first + r].as_mut_ptr().add(8 * half).cast();
+                _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), columns));
+            }
         }
     }
 }

@@ -78,6 +78,9 @@ unsafe fn tile<const R: usize>(block: &Block<u8>, first: usize, panel: *const i8
     }
     for (r, acc) in acc.iter().enumerate() {
         // SAFETY: the row of sums has sixteen columns.
-        unsafe { _mm512_storeu_si512(sums[first + r].as_mut_ptr().cast(), *acc) };
+        unsafe {
+            let to = sums[first + r].as_mut_ptr().cast();
+            _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), *acc));
+        }
     }
 }
