@@ -9,14 +9,12 @@ use fermata_ir::expr::{Call, Expr, ExprId, Module};
 use fermata_ir::op::conv::{
     CONV2D, CONV2D_PACK_WEIGHT, CONV2D_PACKED, Conv2dAttrs, Conv2dPackWeightAttrs, Conv2dPackedAttrs,
 };
-use fermata_ir::op::elemwise::{CAST, CastAttrs};
 use fermata_ir::op::nn::{
     DENSE, DENSE_PACK, DENSE_PACK_WEIGHT, DensePackAttrs, DensePackWeightAttrs, MATMUL, MatmulAttrs,
 };
 use fermata_ir::op::quant::{
     QUANT_DENSE, QUANT_DENSE_PACK, QUANT_DENSE_PACK_WEIGHT, QuantDenseAttrs, QuantDensePackAttrs,
 };
-use fermata_ir::op::reduce::{ReduceAttrs, SUM};
 use fermata_ir::op::transform::{TRANSPOSE, TransposeAttrs};
 use fermata_ir::op::{Attrs, Op, OpAttrs};
 use fermata_ir::tensor::Tensor;
@@ -121,6 +119,7 @@ fn pack_quantised(module: &mut Module, expr: ExprId, call: &Call) -> Option<Expr
         return None;
     }
     let units = shape[0];
+    let sums = row_sums(module.as_const(weight)?)?;
     let span = module.spans[expr].clone();
     let mut build = Builder::new(module);
     build.with_span(span);
@@ -129,11 +128,17 @@ fn pack_quantised(module: &mut Module, expr: ExprId, call: &Call) -> Option<Expr
         None => build.constant(Tensor::zeros(DType::F32, &[units]).ok()?),
     };
     let panels = build.call(&QUANT_DENSE_PACK_WEIGHT, &[weight], Attrs::NONE).ok()?;
-    let wide = build.call(&CAST, &[weight], CastAttrs { dtype: DType::I32 }.attrs()).ok()?;
-    let over_k = ReduceAttrs { axis: Some(vec![1]), keepdims: false, exclude: false };
-    let sums = build.call(&SUM, &[wide], over_k.attrs()).ok()?;
+    let sums = build.constant(sums);
     let packed = QuantDensePackAttrs { units: units as i64 }.attrs();
     build.call(&QUANT_DENSE_PACK, &[data, panels, sums, data_scale, weight_scale, bias], packed).ok()
+}
+
+/// The sums of a matrix's rows, which are not left to folding: widened, the matrix would be larger
+/// than what that computes.
+fn row_sums(weight: &Tensor) -> Option<Tensor> {
+    let (data, &[n, k]) = (weight.as_slice::<i8>()?, weight.shape()) else { return None };
+    let sums = data.chunks_exact(k).map(|row| row.iter().fold(0i32, |sum, &v| sum.wrapping_add(v.into())));
+    Tensor::from_slice(&[n], &sums.collect::<Vec<_>>()).ok()
 }
 
 /// `nn.conv2d` in NCHW with groups of more than one channel, on packed weights. A depthwise
