@@ -6,11 +6,13 @@
 
 mod conv2d_f32;
 mod depthwise_conv2d_f32;
+mod gather_f32;
 mod gemm_f32;
 mod gemm_i8;
 mod math;
 mod quantize_i8;
 mod tile_f32;
+mod vector_f32;
 
 #[cfg(test)]
 mod tests;

@@ -33,13 +33,23 @@ fn variants() -> Vec<CpuFeatures> {
 /// Runs an intrinsic on random operands, in buffers wider than its regions where they may be,
 /// by its meaning and by every implementation.
 fn check(name: &str, params: &[i64], random: &mut Random) {
+    check_changed(name, params, random, |_| {});
+}
+
+/// As [`check`], with operands that `change` changed.
+fn check_changed(name: &str, params: &[i64], random: &mut Random, change: impl Fn(&mut [Vec<f32>])) {
     let row = intrin::lookup(name).expect("a row of the catalogue");
     let extents = (row.extents)(params).expect("good parameters");
     let outputs = row.outputs();
     let (mut data, mut strides) = (Vec::new(), Vec::new());
-    for extent in &extents {
-        // A gap after each innermost row, except where vectors may be read whole.
-        let gap = if extent.len() == 3 && name != "depthwise_conv2d_f32" { 0 } else { random.below(3) };
+    for (region, extent) in extents.iter().enumerate() {
+        // A gap after each innermost row, except in panels, whose vectors may be read whole.
+        let panels = match name {
+            "depthwise_conv2d_f32" => false,
+            "conv2d_f32" => region == 2,
+            _ => extent.len() == 3,
+        };
+        let gap = if panels { 0 } else { random.below(3) };
         let mut stride = vec![1i64; extent.len()];
         for d in (0..extent.len() - 1).rev() {
             stride[d] = stride[d + 1] * extent[d + 1] + if d + 2 == extent.len() { gap } else { 0 };
@@ -47,6 +57,7 @@ fn check(name: &str, params: &[i64], random: &mut Random) {
         data.push(random.floats((stride[0] * extent[0]) as usize));
         strides.push(stride);
     }
+    change(&mut data);
     let mut want = data[..outputs].to_vec();
     let views = |d: &[f32]| d.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
     let inputs: Vec<Vec<u8>> = data[outputs..].iter().map(|d| views(d)).collect();
@@ -80,12 +91,13 @@ fn check(name: &str, params: &[i64], random: &mut Random) {
         for (got, want) in copy.iter().zip(&want) {
             for (at, (g, w)) in got.iter().zip(want).enumerate() {
                 assert!(
-                    (g - w).abs() <= 1e-4 * w.abs().max(1.0),
+                    g == w || g.is_nan() && w.is_nan() || (g - w).abs() <= 1e-4 * w.abs().max(1.0),
                     "{name} {params:?} {features:?}: [{at}] {g} not {w}"
                 );
             }
         }
-        assert!(copy[outputs..] == data[outputs..], "{name} leaves its inputs alone");
+        let bits = |d: &[Vec<f32>]| d.iter().flatten().map(|v| v.to_bits()).collect::<Vec<u32>>();
+        assert!(bits(&copy[outputs..]) == bits(&data[outputs..]), "{name} leaves its inputs alone");
     }
 }
 
@@ -153,4 +165,56 @@ fn convolutions() {
     // More steps than one block, and pixels of several panels.
     check("conv2d_f32", &[9, 0, 14, 14, 40, 14, 14, 3, 3, 1, 1, 1, 1, 1, 1, 8], &mut random);
     check("conv2d_f32", &[64, 0, 7, 7, 70, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 8], &mut random);
+    // A window of more places than a block has steps, and long strides.
+    check("conv2d_f32", &[5, 1, 3, 4, 2, 24, 24, 17, 17, 2, 3, 0, 1, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[5, 0, 6, 6, 3, 27, 27, 5, 5, 4, 4, 1, 1, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[5, 0, 3, 50, 3, 3, 253, 1, 5, 1, 5, 0, 1, 1, 1, 8], &mut random);
+    // Along the rows of a single column.
+    for (stride, pad, dilation) in [(1, 0, 1), (1, 2, 1), (2, 1, 1), (3, 0, 2)].repeat(10) {
+        let out = (100 + 2 * pad - 4 * dilation - 1) / stride + 1;
+        let [sizes, window] =
+            [[9, 3, out - 3, 1, 6, 100, 1, 5, 1], [stride, 1, pad, 0, dilation, 1, 8, 0, 0]];
+        check("conv2d_f32", &[&sizes[..], &window[..7]].concat(), &mut random);
+    }
+    // Depthwise: maps of several vectors and rows, wide ones, and windows too large to copy for.
+    for (h, w, k, stride, pad, dilation) in [
+        (37, 41, 5, 1, 2, 1),
+        (9, 1500, 3, 1, 1, 1),
+        (40, 40, 3, 2, 1, 1),
+        (30, 70, 3, 3, 1, 2),
+        (20, 20, 17, 1, 8, 1),
+    ] {
+        let [oh, ow] = [h, w].map(|n: i64| (n + 2 * pad - dilation * (k - 1) - 1) / stride + 1);
+        let sizes = [3, 1, oh - 1, ow, h, w, k, k, stride, stride, pad, pad, dilation, dilation];
+        check("depthwise_conv2d_f32", &sizes, &mut random);
+    }
+}
+
+#[test]
+fn convolutions_of_nothing() {
+    let mut random = Random(10);
+    for (oc, oh, ow, ic, k) in
+        [(0, 3, 3, 2, 1), (2, 0, 3, 2, 1), (2, 3, 0, 2, 1), (2, 3, 3, 0, 1), (2, 3, 3, 2, 0)]
+    {
+        check("conv2d_f32", &[oc, 0, oh, ow, ic, 3, 3, k, k, 1, 1, 0, 0, 1, 1, 8], &mut random);
+        check("depthwise_conv2d_f32", &[oc, 0, oh, ow, 3, 3, k, k, 1, 1, 0, 0, 1, 1], &mut random);
+    }
+}
+
+#[test]
+fn convolutions_of_infinities() {
+    let mut random = Random(11);
+    for stride in [1, 2] {
+        let out = (12 - 1) / stride + 1;
+        let change = |data: &mut [Vec<f32>]| {
+            data[1][0] = f32::INFINITY;
+            data[1][40] = f32::NAN;
+            *data[1].last_mut().expect("X has elements") = f32::NEG_INFINITY;
+        };
+        let window = [12, 12, 3, 3, stride, stride, 1, 1, 1, 1];
+        let sizes = [&[4, 0, out, out, 2][..], &window, &[8]].concat();
+        check_changed("conv2d_f32", &sizes, &mut random, change);
+        let sizes = [&[2, 0, out, out][..], &window].concat();
+        check_changed("depthwise_conv2d_f32", &sizes, &mut random, change);
+    }
 }

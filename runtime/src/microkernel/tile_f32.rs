@@ -4,6 +4,9 @@
 //! element of A for each row of C. A's rows and steps have any distance, so both packed weights
 //! (rows next to each other) and plain row-major operands serve.
 
+use super::gather_f32::{Panel, Source, Steps};
+use super::vector_f32::Plain;
+
 /// What a register tile works on: `C[i, j] = sum over p of A[i, p] * B[p, j]`, or `+=`.
 #[derive(Clone, Copy)]
 pub(super) struct Tile {
@@ -38,6 +41,12 @@ pub(super) trait Tiles {
     /// The machine has the instruction set. A and C have `rows` rows, C has `columns` columns,
     /// and B's rows have as many elements as the vectors that hold `columns`.
     unsafe fn tile(tile: &Tile, rows: usize, columns: usize);
+
+    /// Gathers a panel for a convolution; see [`Source::gather`].
+    ///
+    /// # Safety
+    /// As there, and the machine has the instruction set.
+    unsafe fn gather(source: &Source, steps: Steps, panel: Panel);
 }
 
 /// Plain Rust.
@@ -66,6 +75,11 @@ impl Tiles for Portable {
                 }
             }
         }
+    }
+
+    unsafe fn gather(source: &Source, steps: Steps, panel: Panel) {
+        // SAFETY: the contract of this function.
+        unsafe { source.gather::<Plain>(steps, panel) };
     }
 }
 
@@ -100,8 +114,9 @@ pub(super) use x86::{Avx2, Avx512};
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Tile, Tiles};
-    use std::arch::x86_64::*;
+    use super::super::vector_f32::{Wide, Widest};
+    use super::{Panel, Source, Steps, Tile, Tiles};
+    use std::arch::{asm, x86_64::*};
 
     /// Declares the choice of a monomorphic kernel by rows and vectors.
     macro_rules! choose {
@@ -133,6 +148,19 @@ mod x86 {
             let mask = (u32::MAX >> (32 - last)) as __mmask16;
             choose!(avx512, t, rows, columns.div_ceil(16), mask; 1, 2, 3, 4, 5, 6, 7, 8; [1, 2, 3]);
         }
+
+        unsafe fn gather(source: &Source, steps: Steps, panel: Panel) {
+            // SAFETY: the contract of this function.
+            unsafe { gather_avx512(source, steps, panel) };
+        }
+    }
+
+    /// # Safety
+    /// As [`Source::gather`].
+    #[target_feature(enable = "avx512f,avx512vl,avx2,fma")]
+    unsafe fn gather_avx512(source: &Source, steps: Steps, panel: Panel) {
+        // SAFETY: the contract of this function.
+        unsafe { source.gather::<Widest>(steps, panel) };
     }
 
     /// # Safety
@@ -181,8 +209,25 @@ mod x86 {
 
         unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
             let last = columns - (columns - 1) / 8 * 8;
-            choose!(avx2, t, rows, columns.div_ceil(8), last; 1, 2, 3, 4; [1, 2, 3]);
+            match (rows, columns.div_ceil(8)) {
+                // SAFETY: the contract of the tile is that of the kernel.
+                (4, 3) if t.k > 0 => unsafe { avx2_full(t, last) },
+                (rows, vectors) => choose!(avx2, t, rows, vectors, last; 1, 2, 3, 4; [1, 2, 3]),
+            }
         }
+
+        unsafe fn gather(source: &Source, steps: Steps, panel: Panel) {
+            // SAFETY: the contract of this function.
+            unsafe { gather_avx2(source, steps, panel) };
+        }
+    }
+
+    /// # Safety
+    /// As [`Source::gather`].
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn gather_avx2(source: &Source, steps: Steps, panel: Panel) {
+        // SAFETY: the contract of this function.
+        unsafe { source.gather::<Wide>(steps, panel) };
     }
 
     /// # Safety
@@ -207,19 +252,103 @@ mod x86 {
             a = a.wrapping_add(t.a_step);
             b = b.wrapping_add(t.b_step);
         }
-        let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-        let tail = _mm256_cmpgt_epi32(_mm256_set1_epi32(last as i32), lanes);
+        // SAFETY: the contract of this function.
+        unsafe { store_avx2(t, &sums, last) };
+    }
+
+    /// The full tile. It fills all sixteen registers, of which compilers spill some, so its loop
+    /// is written down.
+    ///
+    /// # Safety
+    /// As [`avx2`], for at least one product a sum.
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2_full(t: &Tile, last: usize) {
+        let mut sums = [[_mm256_setzero_ps(); 3]; 4];
+        let [[c00, c01, c02], [c10, c11, c12], [c20, c21, c22], [c30, c31, c32]] = &mut sums;
+        // SAFETY: reads row i of A and three vectors of B at each of the `k` steps, by the contract.
+        unsafe {
+            asm!(
+                "2:",
+                "vmovups {b0}, [{b}]",
+                "vmovups {b1}, [{b} + 32]",
+                "vmovups {b2}, [{b} + 64]",
+                "vbroadcastss {x}, [{a}]",
+                "vfmadd231ps {c00}, {b0}, {x}",
+                "vfmadd231ps {c01}, {b1}, {x}",
+                "vfmadd231ps {c02}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + {row}]",
+                "vfmadd231ps {c10}, {b0}, {x}",
+                "vfmadd231ps {c11}, {b1}, {x}",
+                "vfmadd231ps {c12}, {b2}, {x}",
+                "vbroadcastss {x}, [{a} + 2*{row}]",
+                "vfmadd231ps {c20}, {b0}, {x}",
+                "vfmadd231ps {c21}, {b1}, {x}",
+                "vfmadd231ps {c22}, {b2}, {x}",
+                "vbroadcastss {x}, [{last_row}]",
+                "vfmadd231ps {c30}, {b0}, {x}",
+                "vfmadd231ps {c31}, {b1}, {x}",
+                "vfmadd231ps {c32}, {b2}, {x}",
+                "add {a}, {a_step}",
+                "add {last_row}, {a_step}",
+                "add {b}, {b_step}",
+                "dec {k}",
+                "jnz 2b",
+                a = inout(reg) t.a => _,
+                last_row = inout(reg) t.a.wrapping_add(3 * t.a_row) => _,
+                b = inout(reg) t.b => _,
+                k = inout(reg) t.k => _,
+                row = in(reg) t.a_row * 4,
+                a_step = in(reg) t.a_step * 4,
+                b_step = in(reg) t.b_step * 4,
+                c00 = inout(ymm_reg) *c00, c01 = inout(ymm_reg) *c01, c02 = inout(ymm_reg) *c02,
+                c10 = inout(ymm_reg) *c10, c11 = inout(ymm_reg) *c11, c12 = inout(ymm_reg) *c12,
+                c20 = inout(ymm_reg) *c20, c21 = inout(ymm_reg) *c21, c22 = inout(ymm_reg) *c22,
+                c30 = inout(ymm_reg) *c30, c31 = inout(ymm_reg) *c31, c32 = inout(ymm_reg) *c32,
+                b0 = out(ymm_reg) _, b1 = out(ymm_reg) _, b2 = out(ymm_reg) _, x = out(ymm_reg) _,
+                options(nostack, readonly),
+            );
+            store_avx2(t, &sums, last);
+        }
+    }
+
+    /// Writes the sums of a tile, or adds them.
+    ///
+    /// # Safety
+    /// As [`avx2`].
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn store_avx2<const R: usize, const V: usize>(t: &Tile, sums: &[[__m256; V]; R], last: usize) {
         for (i, sums) in sums.iter().enumerate() {
             for (v, &sum) in sums.iter().enumerate() {
-                let mask = if v + 1 == V { tail } else { _mm256_set1_epi32(-1) };
-                // SAFETY: row i and vector v are within C where the mask is set, by the contract.
-                unsafe {
-                    let c = t.c.add(i * t.c_row + v * 8);
-                    let sum =
-                        if t.accumulate { _mm256_add_ps(_mm256_maskload_ps(c, mask), sum) } else { sum };
-                    _mm256_maskstore_ps(c, mask, sum);
-                }
+                let lanes = if v + 1 == V { last } else { 8 };
+                let c = t.c.wrapping_add(i * t.c_row + v * 8);
+                // SAFETY: row i and these lanes of vector v are within C, by the contract.
+                unsafe { store_lanes(c, sum, lanes, t.accumulate) };
             }
+        }
+    }
+
+    /// Writes the first lanes of a vector, or adds them. Masked stores are slow on some machines.
+    ///
+    /// # Safety
+    /// C has these lanes.
+    #[inline]
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn store_lanes(c: *mut f32, sum: __m256, lanes: usize, accumulate: bool) {
+        if lanes < 8 {
+            let mut whole = [0f32; 8];
+            // SAFETY: the array has eight elements.
+            unsafe { _mm256_storeu_ps(whole.as_mut_ptr(), sum) };
+            for (i, sum) in whole.into_iter().enumerate().take(lanes) {
+                // SAFETY: by the contract.
+                unsafe { *c.add(i) = if accumulate { *c.add(i) + sum } else { sum } };
+            }
+            return;
+        }
+        // SAFETY: by the contract.
+        unsafe {
+            let sum = if accumulate { _mm256_add_ps(_mm256_loadu_ps(c), sum) } else { sum };
+            _mm256_storeu_ps(c, sum);
         }
     }
 }

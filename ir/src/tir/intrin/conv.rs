@@ -8,7 +8,7 @@ const fn region(name: &'static str, dims: &'static [&'static str], access: Acces
 }
 
 /// Output pixels that an implementation of `conv2d_f32` gathers at a time in its scratch memory.
-pub const CONV2D_COLUMNS: usize = 192;
+pub const CONV2D_COLUMNS: usize = 48;
 
 /// Input elements of each pixel that it gathers at a time.
 pub const CONV2D_ROWS: usize = 256;

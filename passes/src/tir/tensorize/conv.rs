@@ -3,7 +3,6 @@
 //! A tile is some output rows of some channels of one image.
 
 use fermata_ir::op::conv::{CONV2D_PACKED, Conv2dAttrs, Conv2dPackedAttrs};
-use fermata_ir::tir::intrin::conv::CONV2D_COLUMNS;
 use fermata_ir::tir::{Expr, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
@@ -14,6 +13,14 @@ use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, rang
 
 /// Output channels of a tile of a packed convolution, where there are as many.
 const MIN_CHANNELS: usize = 256;
+
+/// Output pixels of a tile of a packed convolution, where there are as many: they share the
+/// weights, which come from far.
+const MIN_PIXELS: usize = 192;
+
+/// Bytes of X and Y that a tile of a depthwise convolution should touch. It does little for each,
+/// so the elementwise stage behind it should find Y in the second-level cache.
+const DEPTHWISE_BYTES: usize = 128 << 10;
 
 /// The sizes of a convolution.
 struct Conv {
@@ -98,25 +105,32 @@ impl Conv {
     }
 
     fn flops(&self, channels: usize, rows: usize) -> usize {
-        let depth = if self.mr == 0 { 1 } else { self.in_channels };
-        2 * channels * rows * self.out_w * depth * self.kernel[0] * self.kernel[1]
+        2 * channels * rows * self.out_w * self.in_channels * self.kernel[0] * self.kernel[1]
     }
 
     fn tiling(&self) -> Tiling {
-        let panel = self.mr.max(1);
-        let mut rows = (TILE_FLOPS / self.flops(self.channels, 1).max(1)).max(1);
-        if self.mr > 0 {
-            rows = rows.max(CONV2D_COLUMNS.div_ceil(self.out_w.max(1)));
+        if self.mr == 0 {
+            return self.depthwise_tiling();
         }
-        let rows = rows.clamp(1, self.out_h.max(1));
+        let rows = (TILE_FLOPS / self.flops(self.channels, 1).max(1)).max(1);
+        let rows = rows.max(MIN_PIXELS.div_ceil(self.out_w.max(1))).clamp(1, self.out_h.max(1));
         let row_tiles = self.out_h.div_ceil(rows);
         // Few rows leave the channels to be shared out.
         let spread = 4usize.div_ceil(self.images * self.groups * row_tiles.max(1));
-        let fitting = TILE_FLOPS / self.flops(1, rows).max(1);
         // Every tile gathers its part of the input anew: many channels share the work.
-        let fitting = if self.mr > 0 { fitting.max(MIN_CHANNELS) } else { fitting };
-        let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(panel);
-        let channels = channels.min(self.channels.next_multiple_of(panel)).max(1);
+        let fitting = (TILE_FLOPS / self.flops(1, rows).max(1)).max(MIN_CHANNELS);
+        let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(self.mr);
+        let channels = channels.min(self.channels.next_multiple_of(self.mr)).max(1);
+        Tiling { channels, rows, channel_tiles: self.channels.div_ceil(channels), row_tiles }
+    }
+
+    fn depthwise_tiling(&self) -> Tiling {
+        let row_bytes = 4 * (self.in_w * self.strides[0] + self.out_w).max(1);
+        let rows = (DEPTHWISE_BYTES / row_bytes).clamp(1, self.out_h.max(1));
+        let row_tiles = self.out_h.div_ceil(rows);
+        let spread = 4usize.div_ceil(self.images * row_tiles.max(1));
+        let fitting = DEPTHWISE_BYTES / (row_bytes * rows);
+        let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1));
         Tiling { channels, rows, channel_tiles: self.channels.div_ceil(channels), row_tiles }
     }
 }
