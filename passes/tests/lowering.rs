@@ -178,6 +178,12 @@ fn products_and_convolutions() {
         "def @main(%x: Tensor[(1, 6, 9, 8), float32], %w: Tensor[(6, 1, 3, 3), float32]) \
          { nn.relu(nn.conv2d(%x, %w, padding=[1, 1, 1, 1], groups=6, channels=6, kernel_size=[3, 3])) }",
     );
+    // Windows side by side, on a weight that folds to a constant.
+    check(
+        "def @main(%x: Tensor[(2, 4, 3, 5), float32]) { \
+         %0 = reshape(sin(arange(stop=96)), newshape=[4, 4, 2, 3]); \
+         nn.relu(nn.conv2d_transpose(%x, %0, strides=[2, 3], channels=4, kernel_size=[2, 3])) }",
+    );
 }
 
 #[test]

@@ -7,7 +7,8 @@ use fermata_ir::build::Builder;
 use fermata_ir::diag::Diagnostics;
 use fermata_ir::expr::{Call, Expr, ExprId, Module};
 use fermata_ir::op::conv::{
-    CONV2D, CONV2D_PACK_WEIGHT, CONV2D_PACKED, Conv2dAttrs, Conv2dPackWeightAttrs, Conv2dPackedAttrs,
+    CONV2D, CONV2D_PACK_WEIGHT, CONV2D_PACKED, CONV2D_TRANSPOSE, Conv2dAttrs, Conv2dPackWeightAttrs,
+    Conv2dPackedAttrs, Conv2dTransposeAttrs,
 };
 use fermata_ir::op::nn::{
     DENSE, DENSE_PACK, DENSE_PACK_WEIGHT, DensePackAttrs, DensePackWeightAttrs, MATMUL, MatmulAttrs,
@@ -15,7 +16,7 @@ use fermata_ir::op::nn::{
 use fermata_ir::op::quant::{
     QUANT_DENSE, QUANT_DENSE_PACK, QUANT_DENSE_PACK_WEIGHT, QuantDenseAttrs, QuantDensePackAttrs,
 };
-use fermata_ir::op::transform::{TRANSPOSE, TransposeAttrs};
+use fermata_ir::op::transform::{RESHAPE, ReshapeAttrs, TRANSPOSE, TransposeAttrs};
 use fermata_ir::op::{Attrs, Op, OpAttrs};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
@@ -54,7 +55,7 @@ fn alter(module: &mut Module, expr: ExprId, target: &CpuTarget) -> Option<ExprId
         return pack_quantised(module, expr, &call);
     }
     let is_product = op.is(&DENSE) || op.is(&MATMUL);
-    if !is_product && !op.is(&CONV2D) {
+    if !is_product && !op.is(&CONV2D) && !op.is(&CONV2D_TRANSPOSE) {
         return None;
     }
     let call = call.clone();
@@ -67,8 +68,10 @@ fn alter(module: &mut Module, expr: ExprId, target: &CpuTarget) -> Option<ExprId
     }
     if is_product {
         pack_product(module, expr, op, &call, target)
-    } else {
+    } else if op.is(&CONV2D) {
         pack_conv(module, expr, &call, target)
+    } else {
+        spread_transposed(module, expr, &call, target)
     }
 }
 
@@ -154,22 +157,75 @@ fn pack_conv(module: &mut Module, expr: ExprId, call: &Call, target: &CpuTarget)
     if !plain_layout || depthwise {
         return None;
     }
-    let mr = target.conv_panel() as i64;
     let span = module.spans[expr].clone();
     let mut build = Builder::new(module);
     build.with_span(span);
-    let pack = Conv2dPackWeightAttrs { mr, groups: attrs.groups }.attrs();
-    let panels = build.call(&CONV2D_PACK_WEIGHT, &[call.args[1]], pack).ok()?;
     let packed = Conv2dPackedAttrs {
         channels: channels as i64,
         kernel_size: vec![kh as i64, kw as i64],
-        mr,
+        mr: target.conv_panel() as i64,
         strides: attrs.strides,
         padding: attrs.padding,
         dilation: attrs.dilation,
         groups: attrs.groups,
         out_dtype: attrs.out_dtype,
     };
-    let id = build.call(&CONV2D_PACKED, &[call.args[0], panels], packed.attrs()).ok()?;
+    let id = packed_conv(&mut build, call.args[0], call.args[1], packed)?;
     matches!(module.exprs[id], Expr::Call(_)).then_some(id)
+}
+
+/// A convolution that packs its weight first.
+fn packed_conv(
+    build: &mut Builder<'_>,
+    data: ExprId,
+    weight: ExprId,
+    attrs: Conv2dPackedAttrs,
+) -> Option<ExprId> {
+    let pack = Conv2dPackWeightAttrs { mr: attrs.mr, groups: attrs.groups }.attrs();
+    let panels = build.call(&CONV2D_PACK_WEIGHT, &[weight], pack).ok()?;
+    build.call(&CONV2D_PACKED, &[data, panels], attrs.attrs()).ok()
+}
+
+/// `nn.conv2d_transpose` whose windows lie side by side: each input pixel makes a window of the
+/// result by itself, so it is a convolution of one tap, an output channel for each place of the
+/// window, and a rearrangement.
+fn spread_transposed(module: &mut Module, expr: ExprId, call: &Call, target: &CpuTarget) -> Option<ExprId> {
+    let attrs: Conv2dTransposeAttrs = call.attrs.read();
+    let plain_layout = &*attrs.data_layout == "NCHW"
+        && &*attrs.kernel_layout == "IOHW"
+        && matches!(&*attrs.out_layout, "" | "NCHW");
+    let plain = attrs.groups == 1
+        && attrs.padding.iter().all(|&p| p == 0)
+        && attrs.output_padding.iter().all(|&p| p == 0)
+        && attrs.dilation.iter().all(|&d| d == 1);
+    let weight = static_shape(module, call.args[1])?;
+    let data = static_shape(module, call.args[0])?;
+    let ([i, o, kh, kw], [n, _, h, w]) = (weight[..].as_array()?, data[..].as_array()?);
+    let size = |n: &usize| *n as i64;
+    let stride = |axis: usize| attrs.strides.get(axis).or(attrs.strides.first()).copied();
+    if !plain_layout || !plain || stride(0) != Some(size(kh)) || stride(1) != Some(size(kw)) {
+        return None;
+    }
+    let [i, o, kh, kw, n, h, w] = [i, o, kh, kw, n, h, w].map(size);
+    let span = module.spans[expr].clone();
+    let mut build = Builder::new(module);
+    build.with_span(span);
+    let shape = |newshape: Vec<i64>| ReshapeAttrs { newshape, allowzero: true }.attrs();
+    let order = |axes: &[i64]| TransposeAttrs { axes: Some(axes.to_vec()) }.attrs();
+    let by_output = build.call(&TRANSPOSE, &[call.args[1]], order(&[1, 2, 3, 0])).ok()?;
+    let taps = build.call(&RESHAPE, &[by_output], shape(vec![o * kh * kw, i, 1, 1])).ok()?;
+    let packed = Conv2dPackedAttrs {
+        channels: o * kh * kw,
+        kernel_size: vec![1; 2],
+        mr: target.conv_panel() as i64,
+        strides: vec![1; 2],
+        padding: vec![0; 2],
+        dilation: vec![1; 2],
+        groups: 1,
+        out_dtype: attrs.out_dtype,
+    };
+    let windows = packed_conv(&mut build, call.args[0], taps, packed)?;
+    let apart = build.call(&RESHAPE, &[windows], shape(vec![n, o, kh, kw, h, w])).ok()?;
+    let rows = build.call(&TRANSPOSE, &[apart], order(&[0, 1, 4, 2, 5, 3])).ok()?;
+    build.call(&RESHAPE, &[rows], shape(vec![n, o, h * kh, w * kw])).ok()
 }
