@@ -13,11 +13,11 @@ use fermata_ir::te::{self, Axis, Compute, Graph, Stage, StageKind};
 use fermata_ir::tir::{Block, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Stmt};
 use indexmap::IndexMap;
 
-use super::collapse::Pointwise;
+use super::collapse::{Pointwise, collapse};
 use super::inline::{Env, Inliner, nodes};
 use super::nest::{Nest, Refusal};
 use super::rows::{Rows, emit_rows};
-use super::tensorize::{self, Origins, anchor, arguments};
+use super::tensorize::{self, Origins, Tensorized, anchor};
 use crate::target::CpuTarget;
 
 /// A kernel and the tensors of its graph that it reads and writes.
@@ -50,9 +50,10 @@ pub fn schedule(
         return Ok(vec![kernel]);
     }
     let mut kept: BTreeSet<BufferId> = outputs.iter().copied().collect();
-    kept.extend(must_keep(graph, origins));
+    let tensorized = tensorize::tensorized(graph, origins);
+    kept.extend(must_keep(graph, &tensorized));
     loop {
-        match try_schedule(name, graph, origins, outputs, &kept, target) {
+        match try_schedule(name, graph, (origins, &tensorized), outputs, &kept, target) {
             Ok(kernels) => return Ok(kernels),
             Err(tensor) => {
                 if !kept.insert(tensor) {
@@ -66,19 +67,18 @@ pub fn schedule(
 
 /// Tensors that are kept whatever reads them: results and arguments of externs and of
 /// tensor intrinsics, what a reduction would compute over and over, and what says so itself.
-fn must_keep(graph: &Graph, origins: &Origins) -> BTreeSet<BufferId> {
-    let mut kept = BTreeSet::new();
+fn must_keep(graph: &Graph, tensorized: &Tensorized) -> BTreeSet<BufferId> {
+    let mut kept: BTreeSet<BufferId> =
+        tensorized.keys().chain(tensorized.values().flatten()).copied().collect();
     for stage in &graph.stages {
         match &stage.kind {
             StageKind::Extern { inputs, .. } => {
                 kept.extend(inputs);
                 kept.extend(&stage.outputs);
             }
-            StageKind::Compute(_) if arguments(origins, stage.outputs[0]).is_some() => {
-                kept.extend(&stage.outputs);
-                kept.extend(arguments(origins, stage.outputs[0]).into_iter().flatten().map(|t| t.id));
-            }
-            StageKind::Compute(compute) if compute.reduce.is_some() => {
+            StageKind::Compute(compute)
+                if compute.reduce.is_some() && !tensorized.contains_key(&stage.outputs[0]) =>
+            {
                 kept.extend(loaded(compute).into_iter().filter(|&b| repeats(graph, compute, b)));
             }
             StageKind::Compute(_) if &*stage.tag == te::KEPT => kept.extend(&stage.outputs),
@@ -121,7 +121,7 @@ pub fn repeats(graph: &Graph, reader: &Compute, tensor: BufferId) -> bool {
 fn try_schedule(
     name: &str,
     graph: &Graph,
-    origins: &Origins,
+    (origins, tensorized): (&Origins, &Tensorized),
     outputs: &[BufferId],
     kept: &BTreeSet<BufferId>,
     target: &CpuTarget,
@@ -135,8 +135,8 @@ fn try_schedule(
         let kernel = match &stage.kind {
             StageKind::Placeholder => continue,
             StageKind::Extern { allocs, body, .. } => emit_extern(name, graph, stage, allocs, body),
-            StageKind::Compute(compute) => match anchor(graph, origins, stage, compute, kept) {
-                Some(anchored) => tensorize::emit(name, graph, &anchored, kept, target).map_err(tensor_of)?,
+            StageKind::Compute(compute) => match anchor(graph, origins, tensorized, stage, compute, kept) {
+                Some(anchored) => tensorize::emit(name, graph, &anchored, kept).map_err(tensor_of)?,
                 None => emit_compute(name, graph, stage, compute, kept, target)?,
             },
         };
@@ -235,7 +235,7 @@ fn emit_compute(
     loop {
         let mut nest = Nest::new(name, Inliner::new(graph, kept), kept);
         if compute.reduce.is_none() && !reads_reduction {
-            super::collapse::collapse(&mut pointwise, &mut nest.func.buffers);
+            collapse(&mut pointwise, &mut nest.func.buffers);
         }
         let rows =
             Rows { stage, compute, pointwise: &pointwise, inner_axes, splits_columns: !reads_reduction };

@@ -1,8 +1,9 @@
 //! tensorize: products and convolutions on the tensor intrinsics of the catalogue.
 //!
-//! A stage that an operator made is replaced by calls of the intrinsic that means the same,
-//! a call a tile, written straight into the result. Elementwise stages behind it run over
-//! the same tile while it is in the cache, in place.
+//! A stage is replaced by calls of the intrinsic that means the same, a call a tile, written
+//! straight into the result: a product by what the stage computes, a convolution by the
+//! operator that made it. Elementwise stages behind it run over the same tile while it is in
+//! the cache, in place.
 
 mod conv;
 mod product;
@@ -12,7 +13,6 @@ pub mod quantize_i8;
 use std::collections::{BTreeMap, BTreeSet};
 
 use fermata_ir::op::conv::{CONV2D, CONV2D_PACKED};
-use fermata_ir::op::nn::DENSE_PACK;
 use fermata_ir::op::{Attrs, Op};
 use fermata_ir::te::{Axis, Compute, Graph, Stage, StageKind, Tensor};
 use fermata_ir::tir::{BufferId, Expr, ExprKind, Range, Region, Stmt, VarId};
@@ -21,7 +21,7 @@ use fermata_ir::types::DType;
 use super::inline::{Env, Inliner, nodes, rebuild};
 use super::nest::{Nest, Refusal};
 use super::rules_cpu::{Scheduled, finish};
-use crate::target::CpuTarget;
+use product::Product;
 
 /// The operator that made a tensor.
 #[derive(Clone, Debug)]
@@ -44,8 +44,8 @@ const TILE_FLOPS: usize = 4_000_000;
 pub struct Anchored<'a> {
     /// The tensor that the intrinsic computes.
     pub tensor: BufferId,
-    /// How it came to be.
-    pub origin: &'a Origin,
+    /// Which intrinsic that is.
+    kind: Kind<'a>,
     /// The stage that the kernel writes: the anchor's own, or the epilogue's.
     pub root: &'a Stage,
     /// The element of the root's result, over its axes; a load of `tensor` where there is no epilogue.
@@ -54,14 +54,44 @@ pub struct Anchored<'a> {
     pub axes: Vec<Axis>,
 }
 
-/// The arguments of the intrinsic that computes a tensor, if one does.
-pub fn arguments(origins: &Origins, tensor: BufferId) -> Option<&[Tensor]> {
-    let origin = origins.get(&tensor)?;
-    let f32_only = origin.args.iter().all(|a| a.dtype == DType::F32);
-    let handled = origin.op.is(&DENSE_PACK)
-        || origin.op.is(&CONV2D_PACKED)
-        || origin.op.is(&CONV2D) && conv::is_depthwise(origin);
-    (handled && f32_only || product_i8::is_product(origin)).then_some(&origin.args)
+/// What an intrinsic computes.
+enum Kind<'a> {
+    Product(Product),
+    ProductI8(&'a Origin),
+    Conv(&'a Origin),
+}
+
+/// The intrinsic that computes a tensor, if one does.
+fn kind<'a>(graph: &Graph, origins: &'a Origins, tensor: BufferId) -> Option<Kind<'a>> {
+    if let Some(origin) = origins.get(&tensor)
+        && origin.args.iter().all(|a| a.dtype == DType::F32)
+        && (origin.op.is(&CONV2D_PACKED) || origin.op.is(&CONV2D) && conv::is_depthwise(origin))
+    {
+        return Some(Kind::Conv(origin));
+    }
+    if let Some(origin) = origins.get(&tensor).filter(|o| product_i8::is_product(o)) {
+        return Some(Kind::ProductI8(origin));
+    }
+    let stage = graph.stages.iter().find(|s| s.outputs == [tensor])?;
+    let StageKind::Compute(compute) = &stage.kind else { return None };
+    let product = Product::find(graph, compute)?;
+    product.operands().iter().all(|&b| graph.buffers[b].dtype == DType::F32).then_some(Kind::Product(product))
+}
+
+/// The tensors that each intrinsic of a graph reads, by the tensor that it computes.
+pub type Tensorized = BTreeMap<BufferId, Vec<BufferId>>;
+
+/// Finds the tensors that intrinsics compute.
+pub fn tensorized(graph: &Graph, origins: &Origins) -> Tensorized {
+    let outputs = graph.stages.iter().flat_map(|s| &s.outputs);
+    let found = outputs.filter_map(|&tensor| {
+        let operands = match kind(graph, origins, tensor)? {
+            Kind::Product(product) => product.operands().to_vec(),
+            Kind::ProductI8(origin) | Kind::Conv(origin) => origin.args.iter().map(|a| a.id).collect(),
+        };
+        Some((tensor, operands))
+    });
+    found.collect()
 }
 
 /// The anchor that a root stage can be computed with: itself, or the only tensor of an
@@ -69,6 +99,7 @@ pub fn arguments(origins: &Origins, tensor: BufferId) -> Option<&[Tensor]> {
 pub fn anchor<'a>(
     graph: &'a Graph,
     origins: &'a Origins,
+    tensorized: &Tensorized,
     root: &'a Stage,
     compute: &Compute,
     kept: &BTreeSet<BufferId>,
@@ -76,9 +107,9 @@ pub fn anchor<'a>(
     let [output] = root.outputs[..] else { return None };
     let axes = compute.axes.clone();
     let identity: Vec<Expr> = axes.iter().map(Axis::expr).collect();
-    if arguments(origins, output).is_some() {
+    if tensorized.contains_key(&output) {
         let element = Expr::new(ExprKind::Load(output, identity), DType::F32);
-        return Some(Anchored { tensor: output, origin: &origins[&output], root, element, axes });
+        return Some(Anchored { tensor: output, kind: kind(graph, origins, output)?, root, element, axes });
     }
     if compute.reduce.is_some() {
         return None;
@@ -87,25 +118,44 @@ pub fn anchor<'a>(
     let mut anchors = BTreeSet::new();
     for node in nodes(&element) {
         if let ExprKind::Load(b, indices) = node.kind()
-            && arguments(origins, *b).is_some()
+            && tensorized.contains_key(b)
         {
-            if *indices != identity {
+            if !indices.iter().zip(&axes).all(|(i, axis)| stands_at(i, axis)) {
                 return None;
             }
             anchors.insert(*b);
         }
     }
     let tensor = *anchors.first()?;
+    let kind = kind(graph, origins, tensor)?;
     let same = graph.buffers[tensor].shape == graph.buffers[output].shape
         && graph.buffers[output].dtype == DType::F32
-        && !reads_reduction(graph, &element, kept);
-    (anchors.len() == 1 && same && readers(graph, kept, tensor) == 1).then(|| Anchored {
+        && !reads_reduction(graph, &element, kept)
+        && reads_operands_in_view(graph, &element, &kind);
+    (anchors.len() == 1 && same && readers(graph, kept, tensor) == 1).then_some(Anchored {
         tensor,
-        origin: &origins[&tensor],
+        kind,
         root,
         element,
         axes,
     })
+}
+
+/// True if what an epilogue reads of a product's operands is there in the view that the product has of them.
+fn reads_operands_in_view(graph: &Graph, element: &Expr, kind: &Kind<'_>) -> bool {
+    let Kind::Product(product) = kind else { return true };
+    nodes(element).iter().all(|n| match n.kind() {
+        ExprKind::Load(b, _) => product.may_be_read(graph, *b),
+        _ => true,
+    })
+}
+
+/// True if an index is that of an axis; of one step, 0 is.
+fn stands_at(index: &Expr, axis: &Axis) -> bool {
+    match index.kind() {
+        ExprKind::Var(v) => *v == axis.var,
+        _ => axis.extent == 1 && index.as_int() == Some(0),
+    }
 }
 
 fn reads_reduction(graph: &Graph, element: &Expr, kept: &BTreeSet<BufferId>) -> bool {
@@ -148,15 +198,12 @@ pub fn emit(
     graph: &Graph,
     anchored: &Anchored<'_>,
     kept: &BTreeSet<BufferId>,
-    target: &CpuTarget,
 ) -> Result<Scheduled, Refusal> {
     let nest = Nest::new(name, Inliner::new(graph, kept), kept);
-    if anchored.origin.op.is(&DENSE_PACK) {
-        product::emit(nest, anchored, target)
-    } else if product_i8::is_product(anchored.origin) {
-        product_i8::emit(nest, anchored, anchored.origin)
-    } else {
-        conv::emit(nest, anchored)
+    match &anchored.kind {
+        Kind::Product(product) => product::emit(nest, anchored, product),
+        Kind::ProductI8(origin) => product_i8::emit(nest, anchored, origin),
+        Kind::Conv(origin) => conv::emit(nest, anchored, origin),
     }
 }
 

@@ -1,18 +1,18 @@
-//! `gemm_f32`, `gemm_f32_nt` and the packing of their operands.
+//! `gemm_f32`, `gemm_f32_nn`, `gemm_f32_nt` and the packing of their operands.
 //!
 //! Blocks of [`KC`] steps of `k` keep a block of A in the first-level cache and a panel of B in
 //! the second. Sums go in the order of `k` in every block, so the split changes no more than
 //! where a sum rounds.
 
-use fermata_ir::tir::intrin::GEMM_NT_PANEL;
+use fermata_ir::tir::intrin::GEMM_PANEL;
 
 use super::tile_f32::{Portable, Tile, Tiles};
 
-/// Columns that `gemm_f32_nt` packs at a time.
+/// Columns of an unpacked B that are packed at a time.
 const PANEL: usize = 48;
 
 /// Steps of `k` in a block.
-const KC: usize = GEMM_NT_PANEL / PANEL;
+const KC: usize = GEMM_PANEL / PANEL;
 
 /// The arguments of an intrinsic, read in order.
 pub(super) struct Args {
@@ -112,11 +112,67 @@ unsafe fn rows<S: Tiles>(tile: &Tile, m: usize, columns: usize) {
     }
 }
 
-/// `C = A * B^T`: the intrinsic `gemm_f32_nt`.
+/// How an unpacked right operand lies.
+pub(super) trait Unpacked {
+    /// Its rows are rows of the product's right operand, so whole vectors can be read where they are.
+    const BY_ROWS: bool;
+
+    /// The address of element `(p, j)`.
+    fn at(b: *const f32, b_row: usize, p: usize, j: usize) -> *const f32;
+
+    /// Writes `steps` rows of `width` columns to rows of [`PANEL`].
+    ///
+    /// # Safety
+    /// B has these elements, and the panel has as many rows.
+    unsafe fn pack(b: *const f32, b_row: usize, width: usize, steps: usize, panel: *mut f32);
+}
+
+/// `B[k, n]`.
+pub(super) struct ByRows;
+
+/// `B[n, k]`.
+pub(super) struct ByColumns;
+
+impl Unpacked for ByRows {
+    const BY_ROWS: bool = true;
+
+    fn at(b: *const f32, b_row: usize, p: usize, j: usize) -> *const f32 {
+        b.wrapping_add(p * b_row + j)
+    }
+
+    unsafe fn pack(b: *const f32, b_row: usize, width: usize, steps: usize, panel: *mut f32) {
+        for p in 0..steps {
+            // SAFETY: row p is within both, by the contract.
+            unsafe { std::ptr::copy_nonoverlapping(b.add(p * b_row), panel.add(p * PANEL), width) };
+        }
+    }
+}
+
+impl Unpacked for ByColumns {
+    const BY_ROWS: bool = false;
+
+    fn at(b: *const f32, b_row: usize, p: usize, j: usize) -> *const f32 {
+        b.wrapping_add(j * b_row + p)
+    }
+
+    unsafe fn pack(b: *const f32, b_row: usize, width: usize, steps: usize, panel: *mut f32) {
+        // Blocks of 16 steps keep the lines that are written in the cache.
+        for p0 in (0..steps).step_by(16) {
+            for column in 0..width {
+                for p in p0..steps.min(p0 + 16) {
+                    // SAFETY: within both by the loops' bounds.
+                    unsafe { *panel.add(p * PANEL + column) = *b.add(column * b_row + p) };
+                }
+            }
+        }
+    }
+}
+
+/// `C = A * B` with B as it is: the intrinsics `gemm_f32_nn` and `gemm_f32_nt`.
 ///
 /// # Safety
-/// As the catalogue's row says; the machine has the instruction set of `S`.
-pub(super) unsafe extern "C" fn gemm_nt<S: Tiles>(
+/// As the catalogue's rows say; the machine has the instruction set of `S`.
+pub(super) unsafe extern "C" fn gemm_unpacked<S: Tiles, B: Unpacked>(
     regions: *const *mut u8,
     params: *const i64,
     scratch: *mut u8,
@@ -130,44 +186,41 @@ pub(super) unsafe extern "C" fn gemm_nt<S: Tiles>(
         return unsafe { clear(c, c_row, m, n) };
     }
     let packed: *mut f32 = scratch.cast();
+    // A panel that few rows of A use is not worth packing.
+    let as_it_is = B::BY_ROWS && m <= 2 * S::ROWS;
     for p in (0..k).step_by(KC) {
         let steps = KC.min(k - p);
         for j in (0..n).step_by(PANEL) {
             let width = PANEL.min(n - j);
-            // SAFETY: rows j.. of B have steps elements from p on; scratch memory has KC x PANEL.
-            unsafe { transpose(b.wrapping_add(j * b_row + p), b_row, width, steps, packed) };
-            for column in (0..width).step_by(S::COLUMNS) {
-                let tile = Tile {
-                    k: steps,
-                    a: a.wrapping_add(p),
-                    a_row,
-                    a_step: 1,
-                    b: packed.wrapping_add(column),
-                    b_step: PANEL,
-                    c: c.wrapping_add(j + column),
-                    c_row,
-                    accumulate: p > 0,
-                };
-                // SAFETY: within C and A by the loops' bounds, and the panel holds whole vectors.
-                unsafe { rows::<S>(&tile, m, S::COLUMNS.min(width - column)) };
+            let read = if as_it_is { width - width % S::LANES } else { 0 };
+            if read < width {
+                // SAFETY: B has these elements; scratch memory has KC x PANEL.
+                unsafe { B::pack(B::at(b, b_row, p, j + read), b_row, width - read, steps, packed) };
+            }
+            let (a, c) = (a.wrapping_add(p), c.wrapping_add(j));
+            let tile =
+                Tile { k: steps, a, a_row, a_step: 1, b: packed, b_step: PANEL, c, c_row, accumulate: p > 0 };
+            let direct = Tile { b: B::at(b, b_row, p, j), b_step: b_row, ..tile };
+            let rest = Tile { c: c.wrapping_add(read), ..tile };
+            // SAFETY: within C and A by the loops' bounds; what is read directly is whole vectors,
+            // and rows of the panel have all the vectors of their columns.
+            unsafe {
+                strips::<S>(&direct, m, read);
+                strips::<S>(&rest, m, width - read);
             }
         }
     }
 }
 
-/// Writes rows of B as columns of a panel.
+/// All rows of C, in strips of columns.
 ///
 /// # Safety
-/// B has `width` rows of `steps` elements; the panel has `steps` rows of [`PANEL`].
-unsafe fn transpose(b: *const f32, b_row: usize, width: usize, steps: usize, panel: *mut f32) {
-    // Blocks of 16 steps keep the lines that are written in the cache.
-    for p0 in (0..steps).step_by(16) {
-        for column in 0..width {
-            for p in p0..steps.min(p0 + 16) {
-                // SAFETY: within both by the loops' bounds.
-                unsafe { *panel.add(p * PANEL + column) = *b.add(column * b_row + p) };
-            }
-        }
+/// As [`Tiles::tile`], for `m` rows and these columns.
+unsafe fn strips<S: Tiles>(tile: &Tile, m: usize, columns: usize) {
+    for column in (0..columns).step_by(S::COLUMNS) {
+        let strip = Tile { b: tile.b.wrapping_add(column), c: tile.c.wrapping_add(column), ..*tile };
+        // SAFETY: these columns are among all.
+        unsafe { rows::<S>(&strip, m, S::COLUMNS.min(columns - column)) };
     }
 }
 

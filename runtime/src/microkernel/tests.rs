@@ -120,12 +120,14 @@ fn products_of_any_size() {
         for nr in [1, 8, 16, 24, 48, 64] {
             check("gemm_f32", &[m, n, k, nr], &mut random);
         }
+        check("gemm_f32_nn", &[m, n, k], &mut random);
         check("gemm_f32_nt", &[m, n, k], &mut random);
     }
     for _ in 0..60 {
         let [m, n, k] = std::array::from_fn(|_| random.below(70));
         let nr = [16, 32, 48][random.below(3) as usize];
         check("gemm_f32", &[m, n, k, nr], &mut random);
+        check("gemm_f32_nn", &[m, n, k], &mut random);
         check("gemm_f32_nt", &[m, n, k], &mut random);
     }
 }

@@ -35,8 +35,30 @@ pub static GEMM_F32: Intrinsic = Intrinsic {
     scratch_bytes: |_| 0,
 };
 
-/// Elements of B that an implementation of `gemm_f32_nt` packs at a time in its scratch memory.
-pub const GEMM_NT_PANEL: usize = 512 * 48;
+/// Elements of B that implementations of `gemm_f32_nn` and `gemm_f32_nt` pack at a time in their
+/// scratch memory.
+pub const GEMM_PANEL: usize = 512 * 48;
+
+/// `C = A * B`, with B as it is.
+pub static GEMM_F32_NN: Intrinsic = Intrinsic {
+    name: "gemm_f32_nn",
+    doc: "C[m, n] = A[m, k] * B[k, n]; C is overwritten. For operands that are used once, such as values of attention.",
+    regions: &[
+        region("C", &["m", "n"], Access::Write),
+        region("A", &["m", "k"], Access::Read),
+        region("B", &["k", "n"], Access::Read),
+    ],
+    params: &["m", "n", "k"],
+    extents: |p| {
+        check(p, GEMM_F32_NN.params)?;
+        Ok(vec![vec![p[0], p[1]], vec![p[0], p[2]], vec![p[2], p[1]]])
+    },
+    meaning: |call| {
+        let sizes = call.sizes();
+        product(call, sizes, |call, p, j| call.inputs[1].f32(&[p, j]));
+    },
+    scratch_bytes: |_| GEMM_PANEL * 4,
+};
 
 /// `C = A * B^T`, with B as it is.
 pub static GEMM_F32_NT: Intrinsic = Intrinsic {
@@ -56,7 +78,7 @@ pub static GEMM_F32_NT: Intrinsic = Intrinsic {
         let sizes = call.sizes();
         product(call, sizes, |call, p, j| call.inputs[1].f32(&[j, p]));
     },
-    scratch_bytes: |_| GEMM_NT_PANEL * 4,
+    scratch_bytes: |_| GEMM_PANEL * 4,
 };
 
 /// A in panels of `mr` rows.

@@ -22,7 +22,7 @@ mod quantize_i8;
 use crate::types::DType;
 
 pub use conv::{CONV2D_COLUMNS, CONV2D_ROWS};
-pub use gemm::GEMM_NT_PANEL;
+pub use gemm::GEMM_PANEL;
 pub use gemm_i8::GEMM_I8_ROWS;
 
 /// How an intrinsic uses a region.
@@ -114,6 +114,7 @@ pub const CATALOGUE: &[&Intrinsic] = &[
     &conv::CONV2D_F32,
     &conv::DEPTHWISE_CONV2D_F32,
     &gemm::GEMM_F32,
+    &gemm::GEMM_F32_NN,
     &gemm::GEMM_F32_NT,
     &gemm_i8::GEMM_I8,
     &gemm::PACK_A_F32,

@@ -77,8 +77,7 @@ fn leading(padding: &[i64]) -> [usize; 2] {
 }
 
 impl Conv {
-    fn new(anchored: &Anchored<'_>, out: &[usize]) -> Conv {
-        let origin = anchored.origin;
+    fn new(origin: &Origin, out: &[usize]) -> Conv {
         let (x, w) = (&origin.args[0].shape, &origin.args[1].shape);
         let (groups, mr, kernel, strides, padding, dilation) = if origin.op.is(&CONV2D_PACKED) {
             let a: Conv2dPackedAttrs = origin.attrs.read();
@@ -136,9 +135,9 @@ impl Conv {
 }
 
 /// Emits the kernel.
-pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>) -> Result<Scheduled, Refusal> {
+pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, origin: &Origin) -> Result<Scheduled, Refusal> {
     let output = anchored.root.outputs[0];
-    let conv = Conv::new(anchored, &nest.func.buffers[output].shape);
+    let conv = Conv::new(origin, &nest.func.buffers[output].shape);
     let tiling = conv.tiling();
     let tiles = conv.images * conv.groups * tiling.channel_tiles * tiling.row_tiles;
     let tile = nest.var("t", DType::I64);
@@ -154,7 +153,7 @@ pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>) -> Result<Scheduled, Re
     let rows = nest.bind_fresh_named("rows", clipped(tiling.rows, conv.out_h, &row0));
     let channels = nest.bind_fresh_named("channels", clipped(tiling.channels, conv.channels, &channel0));
     let place = Place { image, group, channel0, channels, row0, rows };
-    let call = call(&mut nest, anchored, &conv, &place);
+    let call = call(&mut nest, anchored, origin, &conv, &place);
     nest.push(call);
     emit_epilogue(&mut nest, anchored, &conv, &place)?;
     nest.close();
@@ -172,8 +171,8 @@ struct Place {
 }
 
 /// The call of the intrinsic for a tile.
-fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, conv: &Conv, at: &Place) -> Stmt {
-    let [x, w] = &anchored.origin.args[..] else { unreachable!("a convolution has two arguments") };
+fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, origin: &Origin, conv: &Conv, at: &Place) -> Stmt {
+    let [x, w] = &origin.args[..] else { unreachable!("a convolution has two arguments") };
     let first = at.group.clone() * conv.channels + at.channel0.clone();
     let y = Region {
         buffer: anchored.root.outputs[0],

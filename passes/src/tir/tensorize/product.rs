@@ -1,5 +1,13 @@
-//! `nn.contrib_dense_pack` on `gemm_f32`: a tile is a block of rows and of panels.
+//! Sums of products on `gemm_f32` and its kin, found by what a stage computes.
+//!
+//! Any stage `C[b.., i.., j] = sum over k of A * B` qualifies, whatever operator made it, if
+//! both operands, seen as one matrix each, have a matrix of the product for every `b` at
+//! fixed distances: rows next to each other or heads inside of a row alike. A tile is a block
+//! of rows and of columns of one `b`.
 
+use fermata_ir::scalar::{BinaryOp, Scalar};
+use fermata_ir::te::{Axis, Combiner, Compute, Graph};
+use fermata_ir::tir::linear::Linear;
 use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
@@ -7,86 +15,336 @@ use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::{Anchored, TILE_FLOPS, clipped, close, epilogue, intrin, range, replace_loads, var};
-use crate::target::CpuTarget;
 
 /// Rows of a tile at most: its part of the left operand stays in the second-level cache.
 const MAX_ROWS: usize = 128;
 
-/// The sizes of a product and of its tiles.
-struct Tiling {
-    m: usize,
-    n: usize,
-    k: usize,
-    nr: usize,
-    rows: usize,
-    columns: usize,
+/// The largest size that the intrinsics take.
+const MAX_SIZE: usize = 1 << 20;
+
+/// Columns that the micro-kernels of unpacked operands take at a time.
+const PANEL: usize = 48;
+
+/// A buffer seen as a matrix, and where in it a product's operand begins for each batch.
+#[derive(Clone, Debug, PartialEq)]
+struct View {
+    buffer: BufferId,
+    /// Elements of a row of the whole buffer.
+    width: usize,
+    row: Expr,
+    column: Expr,
 }
 
-impl Tiling {
-    fn new(m: usize, n: usize, k: usize, nr: usize) -> Tiling {
-        let rows = m.clamp(1, MAX_ROWS);
-        let fitting = TILE_FLOPS / (2 * rows * k.max(1)).max(1);
-        // At least four tiles, so that a second worker finds work.
-        let columns = fitting.min(n.div_ceil(4)).max(1).next_multiple_of(nr);
-        Tiling { m, n, k, nr, rows, columns: columns.min(n.next_multiple_of(nr)).max(nr) }
+/// How the right operand lies.
+#[derive(Clone, Debug, PartialEq)]
+enum Right {
+    /// `B[k, n]`.
+    Rows(View),
+    /// `B[n, k]`.
+    Columns(View),
+    /// `[n / nr, k, nr]`.
+    Panels { buffer: BufferId, nr: usize },
+}
+
+/// A sum of products: `C[batch, m, n] = A[batch, m, k] * B[batch, k, n]`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Product {
+    left: View,
+    right: Right,
+    /// The leading axes of the result, those of the rows, and the last.
+    batch: Vec<Axis>,
+    rows: Vec<Axis>,
+    column: Axis,
+    k: usize,
+}
+
+/// A load of an operand: its offset in elements, and its indices.
+struct Operand<'a> {
+    buffer: BufferId,
+    indices: &'a [Expr],
+    offset: Linear,
+}
+
+impl<'a> Operand<'a> {
+    fn of(graph: &Graph, load: &'a Expr) -> Option<Operand<'a>> {
+        let ExprKind::Load(buffer, indices) = load.kind() else { return None };
+        let shape = &graph.buffers[*buffer].shape;
+        let flat = indices.iter().zip(shape).fold(Expr::int(0), |sum, (i, &n)| sum * n + i.clone());
+        Some(Operand { buffer: *buffer, indices, offset: Linear::of(&flat) })
+    }
+
+    fn step(&self, axis: &Axis) -> usize {
+        usize::try_from(self.offset.coefficient(axis.var)).unwrap_or(0)
+    }
+
+    /// True if the offset is a sum of these axes' multiples.
+    fn only_uses<'b>(&self, axes: impl Iterator<Item = &'b Axis> + Clone) -> bool {
+        let known = |e: &Expr| matches!(e.kind(), ExprKind::Var(v) if axes.clone().any(|a| a.var == *v));
+        self.offset.constant >= 0 && self.offset.terms.iter().all(|(atom, step)| *step > 0 && known(atom))
+    }
+
+    /// The matrix with the steps of `rows` between its rows and those of `column` inside of them.
+    fn view(&self, graph: &Graph, rows: &[Axis], column: &Axis, batch: &[Axis]) -> Option<View> {
+        let shape = &graph.buffers[self.buffer].shape;
+        let size: usize = shape.iter().product();
+        let mut width = 0;
+        let mut run = 1;
+        for axis in rows.iter().rev().filter(|a| a.extent > 1) {
+            let step = self.step(axis);
+            width = if width == 0 { step } else { width };
+            if step == 0 || step != width * run {
+                return None;
+            }
+            run *= axis.extent;
+        }
+        let width = if run == 1 { *shape.last()? } else { width };
+        let fits = width >= column.extent && size.is_multiple_of(width);
+        if !fits || (column.extent > 1 && self.step(column) != 1) {
+            return None;
+        }
+        let constant = self.offset.constant as usize;
+        let (mut row, mut first) = (Expr::from(constant / width), Expr::from(constant % width));
+        let mut last = constant % width + column.extent;
+        for axis in batch.iter().filter(|a| a.extent > 1 && self.step(a) > 0) {
+            let step = self.step(axis);
+            if step.is_multiple_of(width) {
+                row = row + axis.expr() * (step / width);
+            } else {
+                first = first + axis.expr() * step;
+                last += step * (axis.extent - 1);
+            }
+        }
+        (last <= width).then_some(View { buffer: self.buffer, width, row, column: first })
+    }
+
+    /// The width of panels, if the operand is `B[j / nr, k, j % nr]`.
+    fn panels(&self, graph: &Graph, column: &Axis, k: &Axis) -> Option<usize> {
+        let &[_, depth, nr] = &graph.buffers[self.buffer].shape[..] else { return None };
+        let [panel, step, lane] = self.indices else { return None };
+        let j = column.expr();
+        let packed = *panel == j.clone().floor_div(nr) && *step == k.expr() && *lane == j.floor_mod(nr);
+        (packed && depth == k.extent).then_some(nr)
     }
 }
 
+impl Product {
+    /// The product that a compute is, if it is one that an intrinsic computes.
+    pub fn find(graph: &Graph, compute: &Compute) -> Option<Product> {
+        let reduce = compute.reduce.as_ref()?;
+        let ([k], [body], [identity]) = (&reduce.axes[..], &compute.body[..], &reduce.identity[..]) else {
+            return None;
+        };
+        let zero = matches!(identity.kind(), ExprKind::Const(c) if *c == Scalar::of(0f32));
+        if reduce.combiner != Combiner::Binary(BinaryOp::Add) || body.dtype() != DType::F32 || !zero {
+            return None;
+        }
+        let ExprKind::Binary(BinaryOp::Mul, a, b) = body.kind() else { return None };
+        let (column, outer) = compute.axes.split_last()?;
+        if compute.axes.iter().any(|a| a.extent == 0) || k.extent == 0 {
+            return None;
+        }
+        let (a, b) = (Operand::of(graph, a)?, Operand::of(graph, b)?);
+        Product::of_operands(graph, [&a, &b], outer, column, k)
+            .or_else(|| Product::of_operands(graph, [&b, &a], outer, column, k))
+    }
+
+    fn of_operands(
+        graph: &Graph,
+        [a, b]: [&Operand<'_>; 2],
+        outer: &[Axis],
+        column: &Axis,
+        k: &Axis,
+    ) -> Option<Product> {
+        if a.buffer == b.buffer || !a.only_uses(outer.iter().chain([k])) {
+            return None;
+        }
+        if let Some(nr) = b.panels(graph, column, k).filter(|_| k.extent <= MAX_SIZE) {
+            let left = a.view(graph, outer, k, &[])?;
+            let right = Right::Panels { buffer: b.buffer, nr };
+            let (rows, column) = (outer.to_vec(), column.clone());
+            return Some(Product { left, right, batch: Vec::new(), rows, column, k: k.extent });
+        }
+        if !b.only_uses(outer.iter().chain([column, k])) {
+            return None;
+        }
+        // The rows are as many trailing axes as the right operand does not know.
+        let shared =
+            outer.iter().rposition(|axis| axis.extent > 1 && b.step(axis) > 0).map_or(0, |at| at + 1);
+        let candidates = (shared..=outer.len()).map(|at| outer.split_at(at));
+        let (batch, rows, left) = candidates
+            .filter_map(|(batch, rows)| Some((batch, rows, a.view(graph, rows, k, batch)?)))
+            .next()?;
+        let one = std::slice::from_ref;
+        let by_columns = || b.view(graph, one(column), k, batch).map(Right::Columns);
+        let right = b.view(graph, one(k), column, batch).map(Right::Rows).or_else(by_columns)?;
+        let (batch, rows, column) = (batch.to_vec(), rows.to_vec(), column.clone());
+        let product = Product { left, right, batch, rows, column, k: k.extent };
+        product.is_worth_it().then_some(product)
+    }
+
+    /// One column of results, or one row by columns of the right operand, is a dot product each
+    /// and leaves nothing to keep in registers.
+    fn is_worth_it(&self) -> bool {
+        let packs = matches!(self.right, Right::Columns(_));
+        self.column.extent > 1 && (self.m() > 1 || !packs) && self.k <= MAX_SIZE
+    }
+
+    /// The tensors that it reads.
+    pub fn operands(&self) -> [BufferId; 2] {
+        let right = match &self.right {
+            Right::Rows(view) | Right::Columns(view) => view.buffer,
+            Right::Panels { buffer, .. } => *buffer,
+        };
+        [self.left.buffer, right]
+    }
+
+    /// True if a load of any other element of an operand can be written in terms of its view.
+    pub fn may_be_read(&self, graph: &Graph, buffer: BufferId) -> bool {
+        self.views()
+            .iter()
+            .all(|v| v.buffer != buffer || graph.buffers[buffer].shape.last() == Some(&v.width))
+    }
+
+    fn views(&self) -> Vec<&View> {
+        match &self.right {
+            Right::Rows(view) | Right::Columns(view) => vec![&self.left, view],
+            Right::Panels { .. } => vec![&self.left],
+        }
+    }
+
+    fn m(&self) -> usize {
+        self.rows.iter().map(|a| a.extent).product()
+    }
+
+    fn batches(&self) -> usize {
+        self.batch.iter().map(|a| a.extent).product()
+    }
+}
+
+/// How a product is cut into tiles.
+struct Tiling {
+    rows: usize,
+    columns: usize,
+    row_tiles: usize,
+    column_tiles: usize,
+}
+
+impl Tiling {
+    fn new(product: &Product) -> Tiling {
+        let (m, n) = (product.m(), product.column.extent);
+        let panel = match product.right {
+            Right::Panels { nr, .. } => nr,
+            Right::Rows(_) | Right::Columns(_) => PANEL,
+        };
+        let rows = m.min(MAX_ROWS);
+        let fitting = TILE_FLOPS / (2 * rows * product.k).max(1);
+        // At least four tiles, so that a second worker finds work.
+        let spread = 4usize.div_ceil(product.batches() * m.div_ceil(rows));
+        let columns = fitting.min(n.div_ceil(spread)).clamp(1, MAX_SIZE / 2).next_multiple_of(panel);
+        let columns = columns.min(n.next_multiple_of(panel));
+        Tiling { rows, columns, row_tiles: m.div_ceil(rows), column_tiles: n.div_ceil(columns) }
+    }
+}
+
+/// Where a tile lies: its batch, first row and column, and their numbers.
+struct Place {
+    batch: Option<Expr>,
+    m0: Expr,
+    n0: Expr,
+    rows: Expr,
+    columns: Expr,
+}
+
 /// Emits the kernel.
-pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, _: &CpuTarget) -> Result<Scheduled, Refusal> {
-    let [x, w] = &anchored.origin.args[..] else { unreachable!("dense has two arguments") };
+pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, product: &Product) -> Result<Scheduled, Refusal> {
+    let tiling = Tiling::new(product);
     let output = anchored.root.outputs[0];
-    let shape = nest.func.buffers[output].shape.clone();
-    let (n, lead) = shape.split_last().expect("a product has a last dimension");
-    let m: usize = lead.iter().product();
-    let k = *x.shape.last().expect("an operand has a last dimension");
-    let t = Tiling::new(m, *n, k, *w.shape.last().expect("panels have a width"));
-    let element = flatten(&mut nest, anchored, x.id, output, lead);
-    let column_tiles = t.n.div_ceil(t.columns);
+    let element = see_as_matrices(&mut nest, anchored, product);
+    let tiles = product.batches() * tiling.row_tiles * tiling.column_tiles;
     let tile = nest.var("t", DType::I64);
-    nest.open(tile, (t.m.div_ceil(t.rows) * column_tiles).into(), LoopKind::Tiles);
-    let m0 = nest.bind_fresh_named("m0", var(tile).floor_div(column_tiles) * t.rows);
-    let n0 = nest.bind_fresh_named("n0", var(tile).floor_mod(column_tiles) * t.columns);
-    let (rows, columns) = (clipped(t.rows, t.m, &m0), clipped(t.columns, t.n, &n0));
-    let rows = nest.bind_fresh_named("rows", rows);
-    let columns = nest.bind_fresh_named("columns", columns);
-    let panels = (columns.clone() + (t.nr - 1)).floor_div(t.nr);
-    let regions = vec![
-        Region { buffer: output, ranges: vec![range(&m0, &rows), range(&n0, &columns)] },
-        Region { buffer: x.id, ranges: vec![range(&m0, &rows), range(0i64, t.k)] },
-        Region {
-            buffer: w.id,
-            ranges: vec![range(n0.clone().floor_div(t.nr), panels), range(0i64, t.k), range(0i64, t.nr)],
-        },
-    ];
-    nest.push(intrin("gemm_f32", regions, vec![rows.clone(), columns.clone(), t.k.into(), t.nr.into()]));
+    nest.open(tile, tiles.into(), LoopKind::Tiles);
+    let place = place(&mut nest, product, &tiling, var(tile));
+    let call = call(product, output, &place);
+    nest.push(call);
     if let Some(element) = element {
-        emit_epilogue(&mut nest, anchored, &element, [m0, rows, n0, columns])?;
+        emit_epilogue(&mut nest, anchored, product, &element, place)?;
     }
     nest.close();
     Ok(close(nest, anchored.root))
 }
 
-/// Sees the operand and the result as matrices; gives the epilogue's element in these terms.
-fn flatten(
-    nest: &mut Nest<'_>,
-    anchored: &Anchored<'_>,
-    x: BufferId,
-    output: BufferId,
-    lead: &[usize],
-) -> Option<Expr> {
+/// Binds where a tile lies.
+fn place(nest: &mut Nest<'_>, product: &Product, tiling: &Tiling, tile: Expr) -> Place {
+    let rest = tile.clone().floor_div(tiling.column_tiles);
+    let m0 = nest.bind_fresh_named("m0", rest.clone().floor_mod(tiling.row_tiles) * tiling.rows);
+    let n0 = nest.bind_fresh_named("n0", tile.floor_mod(tiling.column_tiles) * tiling.columns);
+    let rows = nest.bind_fresh_named("rows", clipped(tiling.rows, product.m(), &m0));
+    let columns = nest.bind_fresh_named("columns", clipped(tiling.columns, product.column.extent, &n0));
+    let batch =
+        (product.batches() > 1).then(|| nest.bind_fresh_named("batch", rest.floor_div(tiling.row_tiles)));
+    let mut stride = product.batches();
+    for axis in &product.batch {
+        stride /= axis.extent;
+        let number = batch.clone().unwrap_or_else(|| Expr::int(0));
+        nest.bind(axis.var, number.floor_div(stride).floor_mod(axis.extent));
+    }
+    Place { batch, m0, n0, rows, columns }
+}
+
+/// The call of the intrinsic for a tile.
+fn call(product: &Product, output: BufferId, at: &Place) -> Stmt {
+    let k = product.k;
+    let batch = at.batch.iter().map(|b| range(b, 1i64));
+    let result = batch.chain([range(&at.m0, &at.rows), range(&at.n0, &at.columns)]).collect();
+    let left = region(&product.left, [(&at.m0, &at.rows), (&Expr::int(0), &k.into())]);
+    let regions = |right| vec![Region { buffer: output, ranges: result }, left, right];
+    let sizes = vec![at.rows.clone(), at.columns.clone(), k.into()];
+    match &product.right {
+        Right::Rows(view) => {
+            let right = region(view, [(&Expr::int(0), &k.into()), (&at.n0, &at.columns)]);
+            intrin("gemm_f32_nn", regions(right), sizes)
+        }
+        Right::Columns(view) => {
+            let right = region(view, [(&at.n0, &at.columns), (&Expr::int(0), &k.into())]);
+            intrin("gemm_f32_nt", regions(right), sizes)
+        }
+        Right::Panels { buffer, nr } => {
+            let panels = (at.columns.clone() + (nr - 1)).floor_div(*nr);
+            let first = at.n0.clone().floor_div(*nr);
+            let ranges = vec![range(first, panels), range(0i64, k), range(0i64, *nr)];
+            let right = Region { buffer: *buffer, ranges };
+            intrin("gemm_f32", regions(right), sizes.into_iter().chain([Expr::from(*nr)]).collect())
+        }
+    }
+}
+
+/// Rows and columns of a view, from its own origin.
+fn region(view: &View, [(row, rows), (column, columns)]: [(&Expr, &Expr); 2]) -> Region {
+    let rows = range(view.row.clone() + row.clone(), rows);
+    let columns = range(view.column.clone() + column.clone(), columns);
+    Region { buffer: view.buffer, ranges: vec![rows, columns] }
+}
+
+/// Sees operands and result as matrices; gives the epilogue's element in these terms.
+fn see_as_matrices(nest: &mut Nest<'_>, anchored: &Anchored<'_>, product: &Product) -> Option<Expr> {
     let indices = anchored.axes.iter().map(|a| a.expr()).collect();
     let element = epilogue(anchored, nest, indices);
-    let rows = lead.iter().product();
-    for buffer in [x, output] {
-        let last = *nest.func.buffers[buffer].shape.last().expect("a matrix");
-        nest.func.buffers[buffer].shape = vec![rows, last];
+    let mut seen = Vec::new();
+    for view in product.views() {
+        let shape = nest.func.buffers[view.buffer].shape.clone();
+        let size: usize = shape.iter().product();
+        nest.func.buffers[view.buffer].shape = vec![size / view.width, view.width];
+        seen.push((view.buffer, shape));
     }
-    element.map(|e| {
-        replace_loads(&e, &mut |b, indices| {
-            let (last, outer) = indices.split_last().filter(|_| b == x || b == output)?;
-            let row = outer.iter().zip(lead).fold(Expr::int(0), |row, (i, &n)| row * n + i.clone());
-            Some(Expr::new(ExprKind::Load(b, vec![row, last.clone()]), DType::F32))
+    let matrix = [product.m(), product.column.extent];
+    let batches = (product.batches() > 1).then(|| product.batches());
+    nest.func.buffers[anchored.root.outputs[0]].shape = batches.into_iter().chain(matrix).collect();
+    element.map(|element| {
+        replace_loads(&element, &mut |buffer, indices| {
+            let (_, shape) = seen.iter().find(|(b, _)| *b == buffer)?;
+            let (last, outer) = indices.split_last()?;
+            let row = outer.iter().zip(shape).fold(Expr::int(0), |row, (i, &n)| row * n + i.clone());
+            Some(Expr::new(ExprKind::Load(buffer, vec![row, last.clone()]), DType::F32))
         })
     })
 }
@@ -95,36 +353,43 @@ fn flatten(
 fn emit_epilogue(
     nest: &mut Nest<'_>,
     anchored: &Anchored<'_>,
+    product: &Product,
     element: &Expr,
-    [m0, rows, n0, columns]: [Expr; 4],
+    at: Place,
 ) -> Result<(), Refusal> {
     let output = anchored.root.outputs[0];
-    let (last, outer) = anchored.axes.split_last().expect("a product has a last axis");
     let i = nest.var("i", DType::I64);
-    nest.open(i, rows, LoopKind::Serial);
-    let row = nest.bind_fresh_named("row", m0 + var(i));
-    let mut stride: usize = outer.iter().map(|a| a.extent).product();
-    let mut env = Env::new();
-    let mut index = Expr::int(0);
-    for axis in outer {
-        stride /= axis.extent.max(1);
-        let value = row.clone().floor_div(stride.max(1)).floor_mod(axis.extent.max(1));
-        let value = if outer.len() == 1 { row.clone() } else { value };
-        index = index * axis.extent + value.clone();
-        env.insert(axis.var, value);
-    }
+    nest.open(i, at.rows, LoopKind::Serial);
+    let row = nest.bind_fresh_named("row", at.m0 + var(i));
+    // The epilogue's axes stand at the product's.
+    let own: Vec<&Axis> = product.batch.iter().chain(&product.rows).chain([&product.column]).collect();
+    let standing = |axis: &Axis| anchored.axes[own.iter().position(|a| a.var == axis.var).unwrap_or(0)].var;
+    let mut env: Env = product.batch.iter().map(|a| (standing(a), a.expr())).collect();
+    env.extend(row_axes(&product.rows, &row).into_iter().map(|(axis, value)| (standing(&axis), value)));
     let j = nest.var("j", DType::I64);
-    nest.open(j, columns, LoopKind::Vectorized);
-    let column = n0 + var(j);
-    env.insert(last.var, column.clone());
+    nest.open(j, at.columns, LoopKind::Vectorized);
+    let column = at.n0 + var(j);
+    env.insert(standing(&product.column), column.clone());
     let element = nest.inliner().instantiate(element, &env);
-    // The result's own row is the tile's, whatever its index was made of.
-    let element = replace_loads(&element, &mut |b, _| {
-        (b == output).then(|| Expr::new(ExprKind::Load(b, vec![row.clone(), column.clone()]), DType::F32))
-    });
+    // The result's own element is the tile's, whatever its index was made of.
+    let indices: Vec<Expr> = at.batch.into_iter().chain([row, column]).collect();
+    let own = Expr::new(ExprKind::Load(output, indices.clone()), DType::F32);
+    let element = replace_loads(&element, &mut |b, _| (b == output).then(|| own.clone()));
     let value = nest.place(&element)?;
-    nest.push(Stmt::Store { buffer: output, indices: vec![row, column], value });
+    nest.push(Stmt::Store { buffer: output, indices, value });
     nest.close();
     nest.close();
     Ok(())
+}
+
+/// The axes of the rows at one row.
+fn row_axes(rows: &[Axis], row: &Expr) -> Vec<(Axis, Expr)> {
+    let mut stride: usize = rows.iter().map(|a| a.extent).product();
+    let mut at = |axis: &Axis| {
+        stride /= axis.extent;
+        let value = row.clone().floor_div(stride);
+        let outermost = rows.first().is_some_and(|a| a.var == axis.var);
+        (axis.clone(), if outermost { value } else { value.floor_mod(axis.extent) })
+    };
+    rows.iter().map(&mut at).collect()
 }
