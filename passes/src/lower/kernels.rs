@@ -61,6 +61,11 @@ impl KernelSet {
         }
     }
 
+    /// The kernels so far.
+    pub fn kernels(&self) -> &PrimaryMap<KernelId, Kernel> {
+        &self.kernels
+    }
+
     /// The kernels.
     pub fn into_kernels(self) -> PrimaryMap<KernelId, Kernel> {
         self.kernels

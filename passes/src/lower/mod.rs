@@ -3,9 +3,11 @@
 pub mod bound;
 pub mod eval;
 pub mod group_to_te;
+pub mod in_place;
 mod kernels;
 pub mod memory;
 pub mod plan;
 pub mod program;
+mod tail;
 
 pub use program::lower;

@@ -14,9 +14,11 @@ use fermata_ir::types::{TensorType, Type};
 
 use super::bound;
 use super::group_to_te::{flatten, unbound};
+use super::in_place::Temporaries;
 use super::kernels::{KernelSet, Lowered};
 use super::memory::{self, Lifetime};
 use super::plan::{BufferId, FuncId, FuncPlan, Place, PlanBuffer, Port, Program, Step};
+use super::tail;
 use crate::target::Target;
 
 /// Lowers `@main` and what it calls.
@@ -405,8 +407,11 @@ impl<'w, 'a> FuncLowering<'w, 'a> {
     }
 
     fn close_branch(&mut self, conditional: ExprId, branch: ExprId) {
-        for (dst, src) in self.value(conditional).into_iter().zip(self.value(branch)) {
-            self.plan.steps.push(Step::Copy { src, dst });
+        let (wanted, made) = (self.value(conditional), self.value(branch));
+        if tail::computes(&self.plan.steps, &made) {
+            tail::redirect(&mut self.plan.steps, &wanted);
+        } else {
+            self.plan.steps.extend(made.into_iter().zip(wanted).map(|(src, dst)| Step::Copy { src, dst }));
         }
         let (outer, computed) = self.outer.pop().expect("the branch was opened");
         for expr in self.computed.drain(computed..) {
@@ -425,25 +430,32 @@ impl<'w, 'a> FuncLowering<'w, 'a> {
 
     /// Gives temporaries that are results memory of their own, and all others a place in the arena.
     fn place(&mut self) {
-        let mut outputs: Vec<Option<usize>> = vec![None; self.temporaries.len()];
+        let mut results: Vec<Option<usize>> = vec![None; self.temporaries.len()];
         for port in &self.plan.outputs {
             if let Some(Storage::Temporary(t)) = self.storage[port.buffer]
-                && outputs[t].is_none()
+                && results[t].is_none()
             {
-                outputs[t] = Some(self.plan.result_bytes.len());
+                results[t] = Some(self.plan.result_bytes.len());
                 self.plan.result_bytes.push(self.temporaries[t]);
             }
         }
-        let lifetimes = self.lifetimes();
-        let arena: Vec<usize> = (0..lifetimes.len())
-            .filter(|&t| outputs[t].is_none() && lifetimes[t].first <= lifetimes[t].last)
-            .collect();
-        let (offsets, bytes) = memory::plan(&arena.iter().map(|&t| lifetimes[t]).collect::<Vec<_>>());
-        let mut places: Vec<Place> = vec![Place::Arena(0); lifetimes.len()];
+        let storage = &self.storage;
+        let of = |buffer: BufferId| match storage[buffer] {
+            Some(Storage::Temporary(t)) => Some(t),
+            Some(Storage::Fixed(_)) | None => None,
+        };
+        let mut temporaries = Temporaries { lives: self.lifetimes(), results, of: &of };
+        let owner = temporaries.take_over(&self.plan.steps, self.work.kernels.kernels());
+        let Temporaries { lives, results, .. } = temporaries;
+        let arena: Vec<usize> =
+            (0..lives.len()).filter(|&t| results[t].is_none() && lives[t].first <= lives[t].last).collect();
+        let (offsets, bytes) = memory::plan(&arena.iter().map(|&t| lives[t]).collect::<Vec<_>>());
+        let mut places: Vec<Place> =
+            results.iter().map(|r| r.map_or(Place::Arena(0), Place::Output)).collect();
         arena.iter().zip(offsets).for_each(|(&t, offset)| places[t] = Place::Arena(offset));
         for (id, buffer) in self.plan.buffers.iter_mut() {
             if let Some(Storage::Temporary(t)) = self.storage[id] {
-                buffer.place = outputs[t].map_or(places[t], Place::Output);
+                buffer.place = places[owner[t]];
             }
         }
         self.plan.arena_bytes = bytes;

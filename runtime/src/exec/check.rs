@@ -5,8 +5,9 @@ use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::entity::EntityRef;
 use fermata_ir::tensor::{Tensor, byte_len};
 use fermata_ir::types::{DType, Type};
+use fermata_passes::lower::in_place::Proofs;
 use fermata_passes::lower::plan::{
-    BufferId, FuncId, FuncPlan, Kernel, Place, PlanBuffer, Port, Program, Step,
+    BufferId, FuncId, FuncPlan, Kernel, KernelId, Place, PlanBuffer, Port, Program, Step,
 };
 
 use crate::memory::ALIGNMENT;
@@ -41,16 +42,62 @@ pub(super) fn program(program: &Program, kernels: &[CompiledKernel]) -> Result<F
     }
     // A call looks into the function that it calls, which may come later.
     program.funcs.values().try_for_each(|func| buffers(program, func))?;
+    let mut proofs = Proofs::default();
     for func in program.funcs.values() {
         let mut result = Ok(());
         each_step(&func.steps, &mut |s| {
             if result.is_ok() {
-                result = step(program, func, s);
+                result = step(program, func, s).and_then(|()| aliases(program, func, s, &mut proofs));
             }
         });
         result?;
     }
     Ok(entry)
+}
+
+/// Checks the memory that a step writes, whose buffers have been checked: it is no other's of this
+/// step, but for a kernel's input that it proves to need no longer when it writes.
+fn aliases(program: &Program, func: &FuncPlan, step: &Step, proofs: &mut Proofs) -> Result<(), Diagnostic> {
+    match step {
+        Step::Launch { kernel, args } => {
+            let inputs = args.len() - program.kernels[*kernel].func.outputs;
+            let pairs = (inputs..args.len()).flat_map(|out| (0..out).map(move |other| (out, other)));
+            for (out, other) in pairs.filter(|&(out, other)| meet(func, args[out], args[other])) {
+                let same = func.buffers[args[out]].place == func.buffers[args[other]].place;
+                if other >= inputs || !same || !allow(program, proofs, *kernel, other, out) {
+                    let name = &program.kernels[*kernel].func.name;
+                    let (out, other) = (args[out], args[other]);
+                    return Err(broken(func, &format!("`{name}` must not write {out} where {other} lies")));
+                }
+            }
+            Ok(())
+        }
+        Step::Call { args, results, .. } => {
+            let overwritten = |(at, &result): (usize, &BufferId)| {
+                args.iter().chain(&results[..at]).any(|&other| meet(func, result, other))
+            };
+            match results.iter().enumerate().find(|&r| overwritten(r)) {
+                Some((_, result)) => {
+                    Err(broken(func, &format!("a call must not write {result}, which it uses")))
+                }
+                None => Ok(()),
+            }
+        }
+        Step::Copy { .. } | Step::If { .. } => Ok(()),
+    }
+}
+
+fn allow(program: &Program, proofs: &mut Proofs, id: KernelId, input: usize, output: usize) -> bool {
+    proofs.allow(id, &program.kernels[id], input, output)
+}
+
+/// True if two buffers share memory.
+fn meet(func: &FuncPlan, a: BufferId, b: BufferId) -> bool {
+    let (a, b) = (&func.buffers[a], &func.buffers[b]);
+    match (a.place, b.place) {
+        (Place::Arena(x), Place::Arena(y)) => x < y + b.bytes() && y < x + a.bytes(),
+        (x, y) => x == y,
+    }
 }
 
 fn buffers(program: &Program, func: &FuncPlan) -> Result<(), Diagnostic> {

@@ -281,6 +281,30 @@ fn broken_plans_are_refused() {
 }
 
 #[test]
+fn a_kernel_writes_over_its_input_only_where_that_is_proved() {
+    let x = iota(32);
+    let mut apart = Session::new(chain(4), code(&chain(4)), 1).expect("a good plan");
+    let want = apart.run(std::slice::from_ref(&x)).expect("it runs");
+    let mut program = chain(4);
+    // The two temporaries of the plan share memory: `double` reads of it what it writes.
+    let func = &mut program.funcs[FuncId::new(0)];
+    func.buffers[BufferId::new(3)].place = func.buffers[BufferId::new(2)].place;
+    let kernels = code(&program);
+    let mut session = Session::new(program.clone(), kernels, 2).expect("the proof holds");
+    let got = session.run(std::slice::from_ref(&x)).expect("it runs");
+    assert!(got.iter().zip(&want).all(|(a, b)| a.bitwise_eq(b)));
+    // A kernel that reads its neighbour's element could find the new one.
+    let neighbour = elementwise("neighbour", DType::F32, 1, 4, |p| {
+        let ExprKind::Load(buffer, at) = p[0].kind() else { panic!("an input is loaded") };
+        Expr::new(ExprKind::Load(*buffer, vec![(at[0].clone() + 1).floor_mod(32)]), DType::F32)
+    });
+    program.kernels[KernelId::new(1)].func = Arc::new(neighbour);
+    let kernels = code(&program);
+    let Err(error) = Session::new(program, kernels, 1) else { panic!("it must be refused") };
+    assert!(error.message.contains("`neighbour` must not write"), "{}", error.message);
+}
+
+#[test]
 fn each_step_is_timed() {
     let program = chain(3);
     let mut session = Session::new(program.clone(), code(&program), 2).expect("a good plan");
