@@ -18,6 +18,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::fold_scale_axis::PASS,
     &relay::quantize::PASS,
     &relay::alter_op_layout::PASS,
+    &relay::lambda_lift::PASS,
     &relay::normal_form::TO_GRAPH,
     &relay::normal_form::TO_A_NORMAL,
     &egraph::PASS,

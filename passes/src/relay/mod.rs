@@ -7,6 +7,7 @@ pub mod dead_code;
 pub mod fold_constant;
 pub mod fold_scale_axis;
 pub mod infer_type;
+pub mod lambda_lift;
 pub mod normal_form;
 pub mod quantize;
 pub mod remove_unused_functions;
