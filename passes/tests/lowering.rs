@@ -186,6 +186,75 @@ fn products_and_convolutions() {
     );
 }
 
+/// The program at the default level.
+fn compiled(text: &str) -> Program {
+    let mut module = parse(text);
+    let target = Target::Cpu(CpuTarget::default());
+    let options = manager::Options { target: target.clone(), ..manager::Options::default() };
+    if let Err(d) = manager::run(&mut module, &standard(Level(2)), &options, &mut []) {
+        panic!("{:#?}", d.0);
+    }
+    lower(&module, &target).unwrap_or_else(|d| panic!("{:#?}", d.0))
+}
+
+#[test]
+fn products_whatever_made_them() {
+    let products = [
+        ("(2, 1, 5, 12)", "(2, 3, 12, 7)", "nn.batch_matmul(%a, %b)", "gemm_f32_nn"),
+        ("(1, 3, 5, 12)", "(2, 3, 7, 12)", "nn.batch_matmul(%a, %b, transpose_b=True)", "gemm_f32_nt"),
+        ("(2, 70, 12)", "(12, 200)", "nn.matmul(%a, %b, units=None)", "gemm_f32_nn"),
+        ("(2, 5, 12)", "(7, 12)", "nn.dense(%a, %b, units=None)", "gemm_f32_nt"),
+        ("(2, 5, 3, 4)", "(2, 7, 3, 4)", "einsum((%a, %b), equation=\"bihk,bjhk->bhij\")", "gemm_f32_nt"),
+        ("(2, 3, 5, 7)", "(2, 7, 3, 4)", "einsum((%a, %b), equation=\"bhij,bjhk->bhik\")", "gemm_f32_nn"),
+    ];
+    for (a, b, call, intrinsic) in products {
+        let text = format!("def @main(%a: Tensor[{a}, float32], %b: Tensor[{b}, float32]) {{ {call} }}");
+        check(&text);
+        let kernels = kernels(&compiled(&text));
+        assert!(kernels.contains(&format!("\"{intrinsic}\"")), "{text}\n{kernels}");
+    }
+}
+
+#[test]
+fn epilogues_of_a_single_batch_are_in_the_tile() {
+    let text = "def @main(%a: Tensor[(1, 5, 12), float32], %w: Tensor[(7, 12), float32], %b: Tensor[(7), float32], \
+                %r: Tensor[(1, 5, 7), float32]) { nn.relu(add(add(nn.dense(%a, %w, units=None), %b), %r)) }";
+    check(text);
+    assert_eq!(kernels(&compiled(text)).matches("@T.prim_func").count(), 1);
+}
+
+#[test]
+fn a_result_takes_over_the_memory_of_its_argument() {
+    let text = "def @main(%x: Tensor[(64, 64), float32]) { %0 = cumsum(%x, axis=1); %1 = exp(%0); \
+                cumsum(%1, axis=0) }";
+    check(text);
+    let program = compiled(text);
+    let plan = &program.funcs[program.entry.expect("an entry")];
+    // Both temporaries lie where the result will be.
+    assert_eq!(plan.arena_bytes, 0, "{:?}", plan.steps);
+}
+
+#[test]
+fn rows_of_costly_elements_are_held() {
+    let text = "def @main(%x: Tensor[(4, 40), float32]) { nn.softmax(%x) }";
+    assert_eq!(kernels(&compiled(text)).matches("T.exp(").count(), 1, "{}", kernels(&compiled(text)));
+}
+
+#[test]
+fn divided_axes_are_split() {
+    let text = "def @main(%x: Tensor[(3, 5, 8), float32]) { reshape(transpose(%x, axes=[1, 0, 2]), newshape=[5, 24]) }";
+    check(text);
+    assert!(!kernels(&compiled(text)).contains("j // 8"), "{}", kernels(&compiled(text)));
+}
+
+#[test]
+fn recursions_of_lets_are_functions() {
+    check(
+        "def @main(%n: int32, %x: Tensor[(4), float32]) { let %loop = fn (%i: int32, %s: Tensor[(4), float32]) -> Tensor[(4), float32] { \
+         if (%i <= 0) { %s } else { %loop(%i - 1, add(%s, %x)) } }; %loop(%n, %x) }",
+    );
+}
+
 #[test]
 fn products_in_tiles() {
     check(

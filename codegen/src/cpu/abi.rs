@@ -32,6 +32,8 @@ pub(super) enum Home {
     Scratch(usize),
     /// One element, in a register.
     Register,
+    /// A few elements, in vector registers.
+    Lanes,
 }
 
 /// Where all buffers of a function are.
@@ -61,6 +63,9 @@ impl Layout {
         }
         let mut addressed: SecondaryMap<BufferId, bool> = SecondaryMap::new();
         let mut allocs: Vec<BufferId> = func.allocs.clone();
+        for id in super::lanes::in_lanes(func)? {
+            layout.homes[id] = Home::Lanes;
+        }
         let mut call_bytes = 0;
         walk(func, &mut |stmt| match stmt {
             Stmt::Store { buffer, .. } => layout.read_only[*buffer] = false,
@@ -174,7 +179,9 @@ impl<'f> Lower<'f, '_> {
                 let scratch = self.frame.scratch;
                 self.b.ins().iadd_imm_s(scratch, offset as i64)
             }
-            Home::None | Home::Register => unreachable!("only buffers in memory have addresses"),
+            Home::None | Home::Register | Home::Lanes => {
+                unreachable!("only buffers in memory have addresses")
+            }
         }
     }
 
@@ -260,6 +267,8 @@ impl<'f> Lower<'f, '_> {
             let zero = self.zero(ty);
             self.b.def_var(variable, zero);
             self.registers[id] = Some(variable);
+        } else if self.layout.homes[id] == Home::Lanes {
+            self.enter_lanes(id);
         }
     }
 

@@ -88,6 +88,12 @@ enum Task<'f> {
     Join { expr: &'f Expr, mode: Mode, join: ir::Block, mark: usize },
 }
 
+/// True for `x ** 2`, which is `x * x` to the last bit.
+pub(super) fn squares(op: BinaryOp, exponent: &Expr) -> bool {
+    let two = |e: &Expr| matches!(e.kind(), ExprKind::Const(c) if c.as_f64() == 2.0);
+    op == BinaryOp::Pow && exponent.dtype().is_float() && two(exponent)
+}
+
 impl<'f> Lower<'f, '_> {
     /// The value of an expression; in a vectorised loop, that of the first lane.
     pub(super) fn scalar(&mut self, expr: &'f Expr) -> Value {
@@ -270,6 +276,9 @@ impl<'f> Lower<'f, '_> {
             ExprKind::Binary(op, a, b) => {
                 let divides =
                     matches!(op, BinaryOp::Div | BinaryOp::FloorDiv | BinaryOp::Mod | BinaryOp::FloorMod);
+                if squares(*op, b) {
+                    return self.binary(BinaryOp::Mul, args[0], args[0], expr.dtype());
+                }
                 match b.as_int() {
                     Some(d) if divides && d > 0 && expr.dtype() == DType::I64 => {
                         let nonneg = self.analysis.of(a).nonneg;
@@ -281,6 +290,9 @@ impl<'f> Lower<'f, '_> {
             ExprKind::Cmp(op, a, _) => self.compare(*op, args[0], args[1], a.dtype()),
             ExprKind::Fma(..) => self.fma(args[0], args[1], args[2], expr.dtype()),
             ExprKind::Select(..) => self.b.ins().select(args[0], args[1], args[2]),
+            ExprKind::Load(buffer, indices) if self.layout.homes[*buffer] == Home::Lanes => {
+                self.element_of_lanes(*buffer, indices)
+            }
             ExprKind::Load(buffer, _) => self.load(*buffer, args),
         }
     }

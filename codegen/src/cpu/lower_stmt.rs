@@ -58,6 +58,10 @@ pub(super) struct Lower<'f, 'b> {
     pub variables: SecondaryMap<VarId, Bound>,
     /// Registers of one-element buffers.
     pub registers: SecondaryMap<BufferId, Option<Variable>>,
+    /// Vector registers of buffers that are held in lanes, first elements first.
+    pub lanes: SecondaryMap<BufferId, Vec<Variable>>,
+    /// The values of variables of loops that are written out.
+    pub known: SecondaryMap<VarId, Option<i64>>,
     /// Reductions that are running, innermost last.
     pub accumulators: Vec<Accumulator>,
     /// The vectorised loop that is being worked on.
@@ -99,6 +103,8 @@ impl<'f, 'b> Lower<'f, 'b> {
             cache: Cache::default(),
             variables: SecondaryMap::new(),
             registers: SecondaryMap::new(),
+            lanes: SecondaryMap::new(),
+            known: SecondaryMap::new(),
             accumulators: Vec::new(),
             vector_loop: None,
             lane: None,
@@ -191,6 +197,10 @@ impl<'f, 'b> Lower<'f, 'b> {
         match extent.as_int() {
             Some(n) if n <= 0 => Ok(()),
             Some(1) => self.iteration(var, 0, body),
+            // Elements in registers have no index that could be computed.
+            Some(n) if *kind == LoopKind::Vectorized && self.indexes_lanes(var, body) => {
+                (0..n).try_for_each(|i| self.iteration(var, i, body))
+            }
             Some(n)
                 if *kind == LoopKind::Unrolled
                     && n <= UNROLL_ITERATIONS
@@ -214,7 +224,9 @@ impl<'f, 'b> Lower<'f, 'b> {
         let mark = self.cache.enter();
         let value = self.b.ins().iconst(I64, i);
         self.bind_loop(var, value, i.unsigned_abs(), Lane::UNIFORM);
+        self.known[var] = Some(i);
         let done = self.stmt(body);
+        self.known[var] = None;
         self.cache.leave(mark);
         done
     }
@@ -366,6 +378,8 @@ impl<'f, 'b> Lower<'f, 'b> {
         if let (Home::Register, Some(variable)) = (self.layout.homes[buffer], self.registers[buffer]) {
             let value = self.scalar(value);
             self.b.def_var(variable, value);
+        } else if self.layout.homes[buffer] == Home::Lanes {
+            self.store_in_lanes(buffer, indices, value);
         } else if self.analysis.lanes > 1 && self.lane.is_none() {
             let value = self.evaluate(value, Mode::Vector);
             let lane = self.analysis.position(&strides(&buffer_info.shape), indices);

@@ -14,6 +14,7 @@ mod abi;
 mod analysis;
 mod arith;
 mod convert;
+mod lanes;
 mod listing;
 mod lower_expr;
 mod lower_stmt;

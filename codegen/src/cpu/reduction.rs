@@ -35,7 +35,7 @@ impl<'f> Lower<'f, '_> {
     pub(super) fn reduction(&mut self, stmt: &'f Stmt) -> Option<Result<(), Diagnostic>> {
         let nest = Reduction::find(stmt)?;
         let shape = strides(&self.func.buffers[nest.buffer].shape);
-        if matches!(self.layout.homes[nest.buffer], Home::Register | Home::None) {
+        if matches!(self.layout.homes[nest.buffer], Home::Register | Home::Lanes | Home::None) {
             return None;
         }
         self.bind_iters(nest.block, false);

@@ -23,7 +23,7 @@ use super::lower_stmt::{Bound, Lower};
 /// A vectorised loop on its way.
 #[derive(Clone, Copy)]
 pub(super) struct VectorLoop {
-    var: VarId,
+    pub var: VarId,
     /// The value of the variable in lane 0.
     base: Value,
 }
@@ -50,6 +50,11 @@ impl<'f> Lower<'f, '_> {
             self.end_lanes();
             return None;
         }
+        if let Some(n) = known.filter(|_| self.indexes_lanes(var, body)) {
+            let vectors = self.written_out(var, n, lanes, body);
+            self.end_lanes();
+            return Some(vectors);
+        }
         // A length that is computed may be negative; then there are no iterations.
         let length = self.scalar(extent);
         let length = if known.is_some() { length } else { self.clamp(length, 0, i64::MAX) };
@@ -70,6 +75,23 @@ impl<'f> Lower<'f, '_> {
             lower.bind_loop(var, i, 1, Lane::UNIFORM);
             lower.stmt(body)
         }))
+    }
+
+    /// A loop over elements in registers, vector after vector.
+    fn written_out(&mut self, var: VarId, n: i64, lanes: u32, body: &'f Stmt) -> Result<(), Diagnostic> {
+        for first in (0..n).step_by(lanes as usize) {
+            let mark = self.cache.enter();
+            let base = self.b.ins().iconst(I64, first);
+            self.analysis.bind(var, vector_meaning(lanes));
+            self.variables[var] = Bound { scalar: Some(base), vector: None };
+            self.known[var] = Some(first);
+            self.vector_loop = Some(VectorLoop { var, base });
+            self.stmt(body)?;
+            self.cache.leave(mark);
+        }
+        self.known[var] = None;
+        self.vector_loop = None;
+        Ok(())
     }
 
     fn begin_lanes(&mut self, lanes: u32) {
@@ -240,6 +262,9 @@ impl<'f> Lower<'f, '_> {
     /// A load of neighbouring elements, or of the elements that a reduction holds.
     pub(super) fn vector_load(&mut self, expr: &'f Expr) -> Value {
         let ExprKind::Load(buffer, indices) = expr.kind() else { unreachable!("called for loads") };
+        if self.layout.homes[*buffer] == Home::Lanes {
+            return self.vector_of_lanes(*buffer, indices);
+        }
         match self.accumulator(*buffer) {
             Some(accumulator) => {
                 let value = self.b.use_var(accumulator.variable);

@@ -9,6 +9,7 @@ use fermata_ir::types::DType;
 
 use super::arith::{float_cc, int_cc};
 use super::convert::{Lanes, vector_type};
+use super::lower_expr::squares;
 use super::lower_stmt::Lower;
 
 impl<'f> Lower<'f, '_> {
@@ -20,6 +21,9 @@ impl<'f> Lower<'f, '_> {
                 unreachable!("these are evaluated without operands")
             }
             ExprKind::Unary(op, a) => self.vector_unary(*op, args[0], a.dtype()),
+            ExprKind::Binary(op, _, b) if squares(*op, b) => {
+                self.vector_binary(BinaryOp::Mul, args[0], args[0], dtype)
+            }
             ExprKind::Binary(op, ..) => self.vector_binary(*op, args[0], args[1], dtype),
             ExprKind::Cast(a) => self.vector_cast(args[0], a.dtype(), dtype),
             ExprKind::Reinterpret(a) => {

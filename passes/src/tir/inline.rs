@@ -18,6 +18,8 @@ pub struct Inliner<'a> {
     inlinable: BTreeMap<BufferId, (&'a Compute, usize)>,
     /// What a tensor is at given indices, where it was asked for already.
     memo: BTreeMap<BufferId, Vec<(Vec<Expr>, Expr)>>,
+    /// Rows of tensors that are at hand: the row, and the leading indices that it stands for.
+    held: BTreeMap<BufferId, (BufferId, Vec<Expr>)>,
 }
 
 impl<'a> Inliner<'a> {
@@ -32,7 +34,13 @@ impl<'a> Inliner<'a> {
                 inlinable.extend(results.map(|(i, &b)| (b, (compute, i))));
             }
         }
-        Inliner { graph, inlinable, memo: BTreeMap::new() }
+        Inliner { graph, inlinable, memo: BTreeMap::new(), held: BTreeMap::new() }
+    }
+
+    /// Says that the tensor's elements at these leading indices are in a row of their own.
+    pub fn hold(&mut self, tensor: BufferId, row: BufferId, leading: Vec<Expr>) {
+        self.memo.clear();
+        self.held.insert(tensor, (row, leading));
     }
 
     /// The graph.
@@ -69,6 +77,11 @@ impl<'a> Inliner<'a> {
     }
 
     fn load(&mut self, buffer: BufferId, indices: Vec<Expr>, like: &Expr) -> Expr {
+        if let (Some((row, leading)), Some((last, outer))) = (self.held.get(&buffer), indices.split_last())
+            && outer == leading
+        {
+            return Expr::new(ExprKind::Load(*row, vec![last.clone()]), like.dtype());
+        }
         let Some(&(compute, result)) = self.inlinable.get(&buffer) else {
             return Expr::new(ExprKind::Load(buffer, indices), like.dtype());
         };

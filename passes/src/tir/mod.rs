@@ -1,10 +1,12 @@
 //! Schedules: from Tensor Expression graphs to kernels of tiles.
 
 mod collapse;
+mod held;
 pub mod inline;
 mod nest;
 mod rows;
 pub mod rules_cpu;
 pub mod rules_cuda;
+mod split;
 pub mod tensorize;
 pub mod walk;

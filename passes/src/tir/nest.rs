@@ -7,6 +7,7 @@
 //! chooses it, so nothing is moved out of one.
 
 mod block;
+mod lanes;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -91,9 +92,6 @@ pub struct BlockThreads {
 
 /// The level of the outermost loop of a kernel.
 const TILE_LEVEL: usize = 1;
-
-/// Lanes of a vectorised reduction: two 128-bit vectors of f32.
-const LANES: usize = 8;
 
 impl<'a> Nest<'a> {
     /// An empty nest; reductions of tensors in `kept` are not computed inside it.
@@ -365,7 +363,7 @@ impl<'a> Nest<'a> {
         let body: Vec<Expr> = compute.body.iter().map(|b| self.inliner.instantiate(b, &env)).collect();
         if let (Combiner::Binary(op), [element], Some(last)) = (&reduce.combiner, &body[..], axes.last())
             && self.lanes
-            && last.extent >= 2 * LANES
+            && last.extent >= lanes::MIN_EXTENT
             && element.dtype() == DType::F32
             && is_contiguous(element, last.var)
         {
@@ -444,67 +442,6 @@ impl<'a> Nest<'a> {
         let var = self.var(name, dtype);
         self.bind(var, value);
         Expr::new(ExprKind::Var(var), dtype)
-    }
-
-    /// A reduction with [`LANES`] partial results, combined in order at the end.
-    fn accumulate_lanes(
-        &mut self,
-        op: BinaryOp,
-        element: &Expr,
-        axes: &[Axis],
-        identity: &Expr,
-    ) -> Result<Expr, Refusal> {
-        let (last, outer) = axes.split_last().expect("a reduction has an axis");
-        let acc = self.local("acc", &[LANES], element.dtype());
-        self.lane_loop(|nest, lane| {
-            nest.store_element(acc, lane, identity.clone());
-            Ok(())
-        })?;
-        outer.iter().for_each(|a| self.open(a.var, a.extent.into(), LoopKind::Serial));
-        let whole = last.extent / LANES;
-        let chunk = self.var("k_outer", DType::I64);
-        self.open(chunk, whole.into(), LoopKind::Serial);
-        let step = self.lane_loop(|nest, lane| {
-            let k = Expr::new(ExprKind::Var(chunk), DType::I64) * LANES + lane.clone();
-            nest.combine_at(op, element, last.var, k, acc, lane)
-        });
-        self.close();
-        step?;
-        for rest in whole * LANES..last.extent {
-            let lane = rest - whole * LANES;
-            self.combine_at(op, element, last.var, rest.into(), acc, lane.into())?;
-        }
-        outer.iter().for_each(|_| self.close());
-        let lanes = (0..LANES).map(|l| self.element(acc, l.into()));
-        Ok(lanes.reduce(|a, b| a.binary(op, b)).expect("there are lanes"))
-    }
-
-    fn lane_loop(
-        &mut self,
-        body: impl FnOnce(&mut Self, Expr) -> Result<(), Refusal>,
-    ) -> Result<(), Refusal> {
-        let lane = self.var("lane", DType::I64);
-        self.open(lane, LANES.into(), LoopKind::Vectorized);
-        let done = body(self, Expr::new(ExprKind::Var(lane), DType::I64));
-        self.close();
-        done
-    }
-
-    /// `acc[lane] = acc[lane] op element[axis := k]`.
-    fn combine_at(
-        &mut self,
-        op: BinaryOp,
-        element: &Expr,
-        axis: VarId,
-        k: Expr,
-        acc: BufferId,
-        lane: Expr,
-    ) -> Result<(), Refusal> {
-        let element = self.inliner.instantiate(element, &Env::from([(axis, k)]));
-        let element = self.place(&element)?;
-        let sum = self.element(acc, lane.clone()).binary(op, element);
-        self.store_element(acc, lane, sum);
-        Ok(())
     }
 
     /// `buffer[index]`, of a buffer with one dimension.

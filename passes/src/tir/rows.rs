@@ -11,6 +11,7 @@ use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Stmt, VarId};
 use fermata_ir::types::DType;
 
 use super::collapse::Pointwise;
+use super::held::hold_row;
 use super::inline::{Env, nodes};
 use super::nest::{Nest, Refusal, is_contiguous};
 use super::rules_cpu::{Scheduled, finish};
@@ -37,6 +38,8 @@ pub struct Rows<'a> {
     pub inner_axes: usize,
     /// Whether a row may be cut into columns.
     pub splits_columns: bool,
+    /// Tensors whose rows are computed once, before all else that is in a row.
+    pub held: &'a [BufferId],
 }
 
 /// The tile grid: rows and columns.
@@ -220,6 +223,11 @@ fn emit_row(
         return emit_point(nest, rows, env);
     };
     let (first, count) = columns(grid, last, column_tile);
+    if middle.is_empty() && grid.column_tiles == 1 && row_reduction.is_none() {
+        for &tensor in rows.held {
+            hold_row(nest, tensor, &rows.pointwise.axes, last, env)?;
+        }
+    }
     let sums = match row_reduction {
         Some(found) => {
             Some((found.tensor, accumulate_row(nest, rows, &found, env, last, &first, &count, grid)?))

@@ -14,9 +14,11 @@ use fermata_ir::tir::{Block, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Stmt}
 use indexmap::IndexMap;
 
 use super::collapse::{Pointwise, collapse};
+use super::held::held_tensors;
 use super::inline::{Env, Inliner, nodes};
 use super::nest::{Nest, Refusal};
 use super::rows::{Rows, emit_rows};
+use super::split::split_divided;
 use super::tensorize::{self, Origins, Tensorized, anchor};
 use crate::target::CpuTarget;
 
@@ -218,7 +220,8 @@ fn emit_compute(
     target: &CpuTarget,
 ) -> Result<Scheduled, BufferId> {
     let reductions = reduced_tensors(graph, kept);
-    let mut inliner = Inliner::new(graph, kept);
+    let held = held_tensors(graph, compute, kept);
+    let mut inliner = Inliner::new(graph, &kept.iter().chain(&held).copied().collect());
     // An axis of one step has no loop to bind it.
     let unit = compute.axes.iter().filter(|a| a.extent == 1);
     let env: Env = unit.map(|a| (a.var, Expr::int(0))).collect();
@@ -236,9 +239,10 @@ fn emit_compute(
         let mut nest = Nest::new(name, Inliner::new(graph, kept), kept);
         if compute.reduce.is_none() && !reads_reduction {
             collapse(&mut pointwise, &mut nest.func.buffers);
+            split_divided(&mut pointwise, &mut nest.func);
         }
-        let rows =
-            Rows { stage, compute, pointwise: &pointwise, inner_axes, splits_columns: !reads_reduction };
+        let splits_columns = !reads_reduction;
+        let rows = Rows { stage, compute, pointwise: &pointwise, inner_axes, splits_columns, held: &held };
         match emit_rows(nest, &rows, target) {
             Ok(kernel) => return Ok(kernel),
             Err(Refusal::Guarded(tensor)) => return Err(tensor),
