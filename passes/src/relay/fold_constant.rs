@@ -5,9 +5,10 @@
 //! constant is substituted, an `if` on a constant takes its branch, a projection of a tuple
 //! takes its field. Operators without arguments stay: `zeros` is smaller than what it makes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
+use fermata_ir::entity::SecondaryMap;
 use fermata_ir::eval::{Value, eval_expr};
 use fermata_ir::expr::{Expr, ExprId, Module, VarId};
 use fermata_ir::op::Purity;
@@ -15,7 +16,7 @@ use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 use fermata_ir::walk;
 
-use super::rewrite::{rebuild_functions, static_shape};
+use super::rewrite::{rebuild_functions, static_shape, use_counts};
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -46,9 +47,13 @@ pub static PASS: PassDef = PassDef {
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let mut binders = let_values(module);
     let mut known: BTreeMap<VarId, ExprId> = BTreeMap::new();
+    let mut steps = Steps { uses: use_counts(module), bound: binders.keys().copied().collect() };
     Ok(rebuild_functions(module, |module, old, new| {
         let folded = match fold(module, new, &known, context) {
-            Some(folded) if context.take_fuel() => folded,
+            Some(folded) if context.take_fuel() => {
+                steps.release(module, old, new);
+                folded
+            }
             _ => new,
         };
         if let Expr::Const(_) = module.exprs[folded] {
@@ -56,6 +61,32 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         }
         folded
     }))
+}
+
+/// Constants on the way to others: a weight that is transposed and then packed should be there
+/// once in the end, not three times.
+struct Steps {
+    uses: SecondaryMap<ExprId, u32>,
+    bound: BTreeSet<ExprId>,
+}
+
+impl Steps {
+    /// Lets go of the arguments of a call that was folded, if this pass made them for it alone.
+    fn release(&mut self, module: &mut Module, old: ExprId, new: ExprId) {
+        let (Expr::Call(before), Expr::Call(after)) = (&module.exprs[old], &module.exprs[new]) else {
+            return;
+        };
+        let pairs: Vec<(ExprId, ExprId)> =
+            before.args.iter().copied().zip(after.args.iter().copied()).collect();
+        for (was, is) in pairs {
+            let alone = self.uses[was] == 1 && !self.bound.contains(&was);
+            if let (Expr::Call(_), &Expr::Const(c), true) = (&module.exprs[was], &module.exprs[is], alone)
+                && let Ok(nothing) = Tensor::zeros(module.consts[c].tensor.dtype(), &[0])
+            {
+                module.consts[c].tensor = nothing;
+            }
+        }
+    }
 }
 
 /// The variables that lets bind to each expression.
