@@ -54,6 +54,8 @@ pub enum Verb {
     Quantize(QuantizeArgs),
     /// Run a real-time model beside best-effort ones, under several policies
     Colocate(crate::colocate::ColocateArgs),
+    /// Say which kernels the time of a run goes to
+    Profile(ProfileArgs),
     /// Say what is in a model or an artifact
     Inspect(InspectArgs),
     /// List operators, passes, intrinsics or targets
@@ -78,7 +80,12 @@ impl Verb {
             Verb::Inspect(args) => args.json,
             Verb::Doctor(args) => args.json,
             Verb::Colocate(args) => args.json,
-            Verb::Compile(_) | Verb::Opt(_) | Verb::Run(_) | Verb::Compare(_) | Verb::List(_) => false,
+            Verb::Compile(_)
+            | Verb::Opt(_)
+            | Verb::Run(_)
+            | Verb::Compare(_)
+            | Verb::List(_)
+            | Verb::Profile(_) => false,
             Verb::Demo(_) | Verb::Explain(_) | Verb::Completions(_) | Verb::Man(_) | Verb::Quantize(_) => {
                 false
             }
@@ -319,6 +326,26 @@ pub struct QuantizeArgs {
     /// Write the quantised program here and its weights beside it
     #[arg(short, long, value_name = "FILE.relay")]
     pub output: Option<PathBuf>,
+}
+
+/// `fermata profile`.
+#[derive(Args)]
+pub struct ProfileArgs {
+    #[command(flatten)]
+    pub model: ModelArgs,
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// Take the best time of each step in this many runs
+    #[arg(long, default_value_t = 20, value_name = "N")]
+    pub iterations: u32,
+    /// Print only the N kernels that took longest
+    #[arg(long, value_name = "N")]
+    pub top: Option<usize>,
+    /// Worker threads
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub threads: u16,
 }
 
 /// `fermata inspect`.

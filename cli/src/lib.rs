@@ -23,6 +23,7 @@ mod list;
 pub mod model;
 mod opt;
 mod output;
+mod profile;
 mod quantize;
 mod run;
 mod split;
@@ -126,6 +127,7 @@ impl Driver {
             Verb::Bench(args) => bench::command(self, args, streams),
             Verb::Quantize(args) => quantize::command(self, args, streams),
             Verb::Colocate(args) => colocate::command(self, args, streams),
+            Verb::Profile(args) => profile::command(self, args, streams),
             Verb::Inspect(args) => inspect::command(self, args, streams),
             Verb::List(args) => list::command(self, args, streams),
             Verb::Doctor(args) => doctor::command(args, streams),

@@ -119,14 +119,16 @@ fn emit_compute(
     };
     let nest = || Nest::new(name, Inliner::new(graph, kept), kept);
     let reads = reductions_read(graph, kept, &pointwise);
-    let rows = Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false };
+    let rows =
+        Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false, held: &[] };
     if let Some(product) = gemm::find(graph, kept, &rows) {
         return gemm::emit(nest(), &rows, &product).map_err(tensor_of);
     }
     if compute.reduce.is_none() && reads.is_empty() {
         let mut nest = nest();
         collapse(&mut pointwise, &mut nest.func.buffers);
-        let rows = Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false };
+        let rows =
+            Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false, held: &[] };
         return points::emit_points(nest, &rows).map_err(tensor_of);
     }
     let own = compute.reduce.is_some().then_some(compute);
@@ -136,7 +138,14 @@ fn emit_compute(
         return match emit_rows(&nest, rows) {
             Err(tensor) => points::emit_points(
                 nest(),
-                &Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false },
+                &Rows {
+                    stage,
+                    compute,
+                    pointwise: &pointwise,
+                    inner_axes: 0,
+                    splits_columns: false,
+                    held: &[],
+                },
             )
             .map_err(|_| tensor),
             done => done,
