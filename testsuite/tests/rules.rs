@@ -81,6 +81,8 @@ const WILDCARDS: &[(&str, &str)] = &[
     ("codegen/src/cpu/analysis.rs", "operations that never trap need no care"),
     ("codegen/src/cpu/arith.rs", "what has no instruction of its own is a call"),
     ("codegen/src/cpu/vector_ops.rs", "what has no vector form runs lane by lane"),
+    ("codegen/src/cuda/expr.rs", "what has no operator in C is a function of the prelude"),
+    ("codegen/src/cuda/ops.rs", "what has no function in C goes another way"),
     ("ir/src/infer/visit.rs", "other forms only visit their children"),
     ("ir/src/tir/facts.rs", "other forms give no facts"),
     ("ir/src/tir/linear.rs", "anything else is a term that is not looked into"),

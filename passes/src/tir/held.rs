@@ -48,9 +48,9 @@ fn is_costly(expr: &Expr) -> bool {
 
 /// True if a reduction that is no kernel of its own reads the tensor, and another stage does.
 fn is_read_twice(graph: &Graph, tensor: BufferId, kept: &BTreeSet<BufferId>) -> bool {
-    let readers = graph.stages.iter().filter_map(|s| match &s.kind {
-        StageKind::Compute(c) if loaded(c).contains(&tensor) => Some((s, c)),
-        _ => None,
+    let readers = graph.stages.iter().filter_map(|s| {
+        let StageKind::Compute(c) = &s.kind else { return None };
+        loaded(c).contains(&tensor).then_some((s, c))
     });
     let readers: Vec<_> = readers.collect();
     let reduces = |&(s, c): &(&Stage, &Compute)| c.reduce.is_some() && !kept.contains(&s.outputs[0]);

@@ -114,10 +114,8 @@ fn only_reduction<'a>(
     }
     let tensor = *found.first().filter(|_| found.len() == 1)?;
     let stage = graph.stages.iter().find(|s| s.outputs == [tensor])?;
-    match &stage.kind {
-        StageKind::Compute(compute) => Some((tensor, compute)),
-        _ => None,
-    }
+    let StageKind::Compute(compute) = &stage.kind else { return None };
+    Some((tensor, compute))
 }
 
 /// Sorts axes by the factors that they occur in.
