@@ -94,7 +94,7 @@ unsafe fn run<V: Vector>(regions: *const *mut u8, params: *const i64) {
                 // output.
                 unsafe {
                     match &copy {
-                        Some(copy) => channel.from_copy::<V>(block, copy),
+                        Some(copy) => channel.by_copy::<V>(block, copy),
                         None => channel.singly(block),
                     }
                 }
@@ -132,7 +132,7 @@ impl Channel {
     /// # Safety
     /// Y has the block, which fits the copy, and rows of weights follow each other.
     #[inline(always)]
-    unsafe fn from_copy<V: Vector>(&self, block: Block, copied: &Copy) {
+    unsafe fn by_copy<V: Vector>(&self, block: Block, copied: &Copy) {
         // SAFETY: by the contract; the weights of a channel follow each other.
         unsafe {
             self.copy::<V>(block, copied);
@@ -164,7 +164,7 @@ impl Channel {
     /// Copies what a block sees.
     ///
     /// # Safety
-    /// As [`Channel::from_copy`].
+    /// As [`Channel::by_copy`].
     #[inline(always)]
     unsafe fn copy<V: Vector>(&self, block: Block, copied: &Copy) {
         let count = (block.rows - 1) * self.rows.stride + (self.rows.taps - 1) * self.rows.dilation + 1;
