@@ -162,7 +162,7 @@ fn write_inputs(model: &Timed, path: &Path) -> io::Result<()> {
     let (low, high) = if model.dtype.is_float() { (-1.0, 1.0) } else { (0.0, 256.0) };
     let tensor = Random::new(0).tensor(model.dtype, &model.shape, low, high).map_err(io::Error::other)?;
     let named = names.first().map(|name| (&**name, &tensor));
-    write_npz(std::fs::File::create(path)?, named.into_iter())
+    write_npz(std::fs::File::create(path)?, named)
 }
 
 /// The first of our results that is not theirs.
