@@ -318,8 +318,17 @@ fn elementwise(
                 expand(&offset, way)
             };
             let target = flat(output, indices);
-            let same = loads(s.exprs()).iter().all(|(b, at)| *b != input || flat(input, at) == target);
-            Some(same && once(&target, way))
+            // The reader is this store or a value that was bound on the way to it; one that runs
+            // in a loop beside, as a sum does, reads other elements too.
+            let bound = way.iter().filter_map(|b| match b {
+                Bound::Value(_, value) => Some(value),
+                Bound::Loop(..) => None,
+            });
+            let read = loads(s.exprs().into_iter().chain(bound));
+            let mut own = read.iter().filter(|(b, _)| *b == input).peekable();
+            let found = own.peek().is_some();
+            let same = own.all(|(_, at)| flat(input, at) == target);
+            Some(found && same && once(&target, way))
         }
         Stmt::For { var, extent, body, .. } => {
             way.push(Bound::Loop(*var, extent.as_int()));

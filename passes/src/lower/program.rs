@@ -455,7 +455,12 @@ impl<'w, 'a> FuncLowering<'w, 'a> {
         arena.iter().zip(offsets).for_each(|(&t, offset)| places[t] = Place::Arena(offset));
         for (id, buffer) in self.plan.buffers.iter_mut() {
             if let Some(Storage::Temporary(t)) = self.storage[id] {
-                buffer.place = places[owner[t]];
+                let owner = owner[t];
+                buffer.place = places[owner];
+                // What no step names any more needs no memory: its branch writes elsewhere.
+                if results[owner].is_none() && lives[owner].first > lives[owner].last {
+                    buffer.shape = vec![0];
+                }
             }
         }
         self.plan.arena_bytes = bytes;

@@ -76,6 +76,8 @@ impl AxisPlan {
             }
             Area::Shares(_) | Area::Keep => {
                 let count = self.spans.len();
+                // Without outputs there is nothing to divide; the expression is never evaluated.
+                let count = count.max(1);
                 let first = (i * self.input).floor_div(count);
                 ((i + 1i64) * self.input + (count - 1)).floor_div(count) - first
             }
