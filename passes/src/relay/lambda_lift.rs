@@ -3,7 +3,7 @@
 //! A function that is nothing but called needs no closure: what it captured becomes further
 //! parameters, and every call passes it on. That is how a recursion of a let, such as ONNX's
 //! `Loop`, becomes a function that a plan can call. A variable that is used in any other way
-//! keeps its closure.
+//! keeps its closure, and so does one that shares binders with what stands outside of it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -38,9 +38,9 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     let mut outcome = Outcome::Unchanged;
     for (global, func) in owned_functions(module) {
         let owner = module.globals[global].name.clone();
-        let body = rebuild(module, func.body, &mut |module, _, new| {
+        let body = rebuild(module, func.body, &mut |module, old, new| {
             let Some(closure) = closure_of(module, new, &escaping) else { return new };
-            if !context.take_fuel() {
+            if shares_binders(module, func.body, old) || !context.take_fuel() {
                 return new;
             }
             let name = unique(format!("{owner}_{}", module.vars[closure.var].name), &mut names);
@@ -100,6 +100,28 @@ fn closure_of(module: &Module, expr: ExprId, escaping: &BTreeSet<VarId>) -> Opti
     captured.retain(|&v| v != var);
     let tensors = captured.iter().all(|&v| is_data(&module.vars[v].ty));
     tensors.then(|| Closure { var, func: Function::clone(func), captured, body })
+}
+
+/// True if the closure that a let binds shares an expression that binds variables with what stands
+/// outside of it: as two functions they would bind those variables twice.
+fn shares_binders(module: &Module, root: ExprId, bound: ExprId) -> bool {
+    let Expr::Let { value, .. } = module.exprs[bound] else { return false };
+    let Expr::Func(func) = &module.exprs[value] else { return false };
+    let mut binding: BTreeSet<ExprId> = BTreeSet::new();
+    let inside = walk::post_order(module, &[func.body]);
+    for &expr in &inside {
+        let binds = !walk::bound_vars(&module.exprs[expr]).is_empty();
+        if binds || walk::children(&module.exprs[expr]).iter().any(|c| binding.contains(c)) {
+            binding.insert(expr);
+        }
+    }
+    if binding.is_empty() {
+        return false;
+    }
+    let inside: BTreeSet<ExprId> = inside.into_iter().collect();
+    let outside =
+        walk::post_order(module, &[root]).into_iter().filter(|e| *e != value && !inside.contains(e));
+    outside.into_iter().any(|e| walk::children(&module.exprs[e]).iter().any(|c| binding.contains(c)))
 }
 
 fn unique(name: String, names: &mut BTreeSet<String>) -> String {
