@@ -6,6 +6,10 @@ use crate::generate::Rng;
 /// How deep nests are made.
 const DEPTHS: [usize; 5] = [1, 2, 60, 1000, 30_000];
 
+/// The most bytes of a text that is mutated again, and of what a mutation repeats: mutations of
+/// mutations must not grow without bound.
+const MAX_TEXT: usize = 1 << 20;
+
 /// What opens and what closes a nest.
 const NESTS: [(&str, &str); 16] = [
     ("(", ")"),
@@ -28,7 +32,7 @@ const NESTS: [(&str, &str); 16] = [
 
 /// Deletes, repeats, swaps, replaces or wraps tokens.
 pub(super) fn mutate(input: Vec<u8>, words: &[String], rng: &mut Rng) -> Vec<u8> {
-    let Ok(text) = String::from_utf8(input.clone()) else {
+    let Some(text) = String::from_utf8(input.clone()).ok().filter(|text| text.len() <= MAX_TEXT) else {
         return super::bytes::mutate(input, rng);
     };
     let mut tokens = tokens(&text);
@@ -42,7 +46,8 @@ pub(super) fn mutate(input: Vec<u8>, words: &[String], rng: &mut Rng) -> Vec<u8>
         0 => drop(tokens.drain(at..some)),
         1 => {
             let piece = tokens[at..some].to_vec();
-            let times = *rng.pick(&[1, 1, 2, 5, 300]);
+            let bytes: usize = piece.iter().map(|token| token.len()).sum();
+            let times = (*rng.pick(&[1, 1, 2, 5, 300])).min(MAX_TEXT / bytes.max(1));
             let repeated = piece.iter().cycle().take(piece.len() * times).copied();
             tokens.splice(other..other, repeated.collect::<Vec<_>>());
         }
