@@ -17,6 +17,9 @@ use crate::device::{BoundKernel, Launch};
 use crate::memory::{ALIGNMENT, AlignedBytes};
 use crate::microkernel;
 
+/// The most scratch memory that a kernel may ask for, in bytes a worker.
+const MAX_SCRATCH: usize = 256 << 20;
+
 /// A program that is ready to run on some number of slots.
 ///
 /// A run is a [`Walk`] that [`Instance::advance`] carries from launch to launch; whoever holds
@@ -63,6 +66,12 @@ impl Instance {
             imports.push(table);
         }
         let (constants, copies) = place_constants(&program, kernels);
+        if let Some(kernel) = kernels.iter().find(|k| k.scratch_bytes > MAX_SCRATCH) {
+            let (name, bytes) = (&kernel.name, kernel.scratch_bytes);
+            let message = format!("kernel `{name}` asks for {bytes} bytes of scratch memory a worker");
+            return Err(Diagnostic::error(Code::ARTIFACT, message)
+                .help(format!("a worker has {MAX_SCRATCH}; compile the model again")));
+        }
         let scratch_stride =
             kernels.iter().map(|k| k.scratch_bytes).max().unwrap_or(0).next_multiple_of(ALIGNMENT);
         Ok(Instance {

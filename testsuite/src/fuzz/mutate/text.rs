@@ -68,7 +68,8 @@ pub(super) fn mutate(input: Vec<u8>, words: &[String], rng: &mut Rng) -> Vec<u8>
         }
         9 => return lines(&text, rng),
         10 => {
-            let long = tokens[at].repeat(*rng.pick(&[2, 100, 20_000]));
+            let times = (*rng.pick(&[2, 100, 20_000])).min(MAX_TEXT / tokens[at].len().max(1));
+            let long = tokens[at].repeat(times);
             return spliced(&tokens, at..at + 1, &long);
         }
         _ => tokens.truncate(at),
