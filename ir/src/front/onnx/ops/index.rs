@@ -175,6 +175,9 @@ fn tensor_scatter(cx: &mut Cx<'_, '_>) -> Step {
         return wrong("the axis of TensorScatter cannot be the batch");
     }
     let (shape, length) = (cx.shape(update)?, cx.size(cache, axis)?);
+    if shape.len() != rank {
+        return wrong(format!("TensorScatter writes {} dimensions into {rank}", shape.len()));
+    }
     let mut place = cx.count_up(shape[axis], DType::I64, axis, rank)?;
     if let Some(starts) = cx.opt(2)? {
         let starts = cx.cast(starts, DType::I64)?;
