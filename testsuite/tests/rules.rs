@@ -36,6 +36,7 @@ const HASHED: &[(&str, &str)] = &[
     ("ir/src/tir/visit.rs", "substitutes are looked up"),
     ("ir/src/verify/scope.rs", "binders are looked up"),
     ("ir/src/walk/rewrite.rs", "results are looked up"),
+    ("runtime/src/device/simulated/explore.rs", "states are looked up"),
 ];
 
 /// What lies at the top, besides what git keeps for itself.

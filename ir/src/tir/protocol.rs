@@ -11,9 +11,19 @@
 //! `next >= tiles` means claimed, `done == tiles` (read with acquire) means finished: only
 //! the latter lets a consumer start. The word belongs to a queue; `next` and `done` belong
 //! to one launch and are not used again while a worker of it can still run.
+//!
+//! Three rules are for whoever writes the word and launches. A quota of 0 comes with a new epoch
+//! wherever launches are queued behind each other: else a launch whose workers all left would not
+//! be finished when the next one is admitted. A launch goes on under a new epoch once every worker
+//! has left, from its counters. And a tile that was claimed but not started is parked in its
+//! worker's slot, which the quota admits when the launch goes on.
+
+pub mod worker;
+
+pub use worker::{LOOK_AHEAD_LOOP, LaunchMemory, Left, Turn, WORKER_LOOP, Worker, WorkerLoop, WorkerStep};
 
 /// The control word of a queue: an epoch and a quota in one atomic `u64`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Word {
     /// Launches of another epoch leave at their next checkpoint without touching anything.
     pub epoch: u32,

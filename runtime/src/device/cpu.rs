@@ -86,6 +86,33 @@ impl Control {
     pub fn word(&self) -> Word {
         self.0.ring.word()
     }
+
+    /// How far the newest launch is; `None` before the first.
+    pub fn progress(&self) -> Option<Progress> {
+        let ring = &self.0.ring;
+        let number = ring.newest();
+        let counters = ring.counters(number);
+        (number > 0).then(|| Progress { number, tiles: ring.tiles(number), counters })
+    }
+
+    /// Stops all workers and waits until they have left; says where the newest launch then stands.
+    /// Until the quota is set again nothing runs.
+    pub fn stop(&self) -> Option<Progress> {
+        self.preempt();
+        self.0.ring.wait_until_left(u64::MAX);
+        self.progress()
+    }
+}
+
+/// How far a launch is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Progress {
+    /// Its number among the pool's.
+    pub number: u64,
+    /// Its tiles.
+    pub tiles: u64,
+    /// Its counters.
+    pub counters: Counters,
 }
 
 /// Worker threads and the calling thread.
@@ -173,7 +200,7 @@ impl Pool {
         }
     }
 
-    /// Runs a launch that the caller handles alone, looking at the word before each tile.
+    /// Runs a launch of one tile, which cannot be preempted in the middle.
     ///
     /// # Safety
     /// As [`Device::launch`].
@@ -198,7 +225,7 @@ impl Device for Pool {
 
     unsafe fn launch(&mut self, launch: &Launch) {
         let tiles = launch.kernel.tiles;
-        if tiles <= 1 || self.workers.is_empty() {
+        if tiles <= 1 {
             // SAFETY: the contract of this function.
             return unsafe { self.launch_alone(launch) };
         }

@@ -4,16 +4,20 @@
 //! [`cpu::Pool`] runs tiles on pinned worker threads; [`simulated::Simulated`] runs them in any
 //! order that a seed chooses, with preemption at any checkpoint, to test that nothing depends on it.
 
+mod atomics;
 pub mod cores;
 pub mod cpu;
 pub mod ring;
 pub mod simulated;
 
 use fermata_codegen::kernel::TileFn;
+use fermata_passes::lower::plan::KernelId;
 
 /// A kernel with everything bound that its calls share.
 #[derive(Clone, Copy, Debug)]
 pub struct BoundKernel {
+    /// Which kernel of its program it is.
+    pub id: KernelId,
     /// The tile function; the memory it lies in outlives every launch.
     pub function: TileFn,
     /// Number of tiles.

@@ -3,19 +3,20 @@
 //! A record is used again only when no worker is in it: each worker announces the launch it is
 //! about to enter and then looks whether the ring has moved past it. Either the worker sees that
 //! and stays out, or whoever publishes sees the announcement and waits.
+//!
+//! The ring is made of [`Atomics`], so that a model checker can run this very code with its own.
 
-use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, AtomicUsize, Ordering, fence};
+use std::sync::atomic::Ordering;
 
-use fermata_codegen::kernel::TileFn;
-use fermata_ir::tir::protocol::Word;
+use fermata_ir::tir::protocol::{LaunchMemory, Left, Turn, WORKER_LOOP, Word, Worker};
 
-use super::{BoundKernel, Launch};
+use super::Launch;
+use super::atomics::{Atomics, Native, Number, Place};
 
-/// Launch records; a power of two.
+pub use super::atomics::pause;
+
+/// Launch records of a queue; a power of two.
 pub const RING: u64 = 64;
-
-/// How often a waiting thread looks before it lets others have the core.
-const SPINS_YIELD: u32 = 4_000;
 
 /// A value on a cache line of its own.
 #[derive(Default)]
@@ -23,17 +24,13 @@ const SPINS_YIELD: u32 = 4_000;
 pub struct Line<T>(pub T);
 
 /// A launch as workers see it.
-#[derive(Default)]
-struct Record {
-    next: Line<AtomicU64>,
-    done: Line<AtomicU64>,
-    epoch: AtomicU32,
-    tiles: AtomicU64,
-    function: AtomicPtr<()>,
-    imports: AtomicPtr<()>,
-    buffers: AtomicPtr<()>,
-    scratch: AtomicPtr<u8>,
-    scratch_stride: AtomicUsize,
+struct Record<A: Atomics> {
+    next: Line<A::Number>,
+    done: Line<A::Number>,
+    epoch: A::Number,
+    tiles: A::Number,
+    /// What is launched; written while no worker is in the record.
+    launch: A::Place,
 }
 
 /// The counters of a launch.
@@ -45,47 +42,55 @@ pub struct Counters {
     pub done: u64,
 }
 
-/// Why a worker left a launch.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Left {
-    /// It ran the last tile to end: the launch is over.
-    Finished,
-    /// All tiles are claimed.
-    Exhausted,
-    /// The word does not admit it, or it was asked away.
-    Stopped,
-    /// The ring had moved past the launch.
-    Gone,
-}
-
 /// A worker's stay in a launch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Visit {
-    /// Why it left.
-    pub left: Left,
+    /// Why it left; `None` if the ring had moved past the launch before it came.
+    pub left: Option<Left>,
     /// The tiles that it ran.
     pub tiles: u64,
 }
 
 /// The launches of a queue.
-pub struct Ring {
+pub struct Ring<A: Atomics = Native> {
     /// The control word.
-    word: Line<AtomicU64>,
+    word: Line<A::Number>,
     /// The number of the newest launch; the first is 1.
-    published: Line<AtomicU64>,
-    records: Box<[Record]>,
+    published: Line<A::Number>,
+    records: Box<[Record<A>]>,
     /// The launch that each worker is in, 0 for none.
-    inside: Box<[Line<AtomicU64>]>,
+    inside: Box<[Line<A::Number>]>,
 }
+
+// SAFETY: besides atomics there are the places of launches, which are written only when no worker
+// is in their record; whoever publishes launches promises that other threads may use them.
+unsafe impl<A: Atomics> Send for Ring<A> {}
+// SAFETY: as above.
+unsafe impl<A: Atomics> Sync for Ring<A> {}
 
 impl Ring {
     /// A queue for so many slots, which admits all.
     pub fn new(slots: usize) -> Ring {
+        Ring::with_records(slots, RING)
+    }
+}
+
+impl<A: Atomics> Ring<A> {
+    /// A queue for so many slots with so many records, a power of two and at least 2.
+    pub fn with_records(slots: usize, records: u64) -> Ring<A> {
+        let number = |n| A::Number::new(n);
+        let record = |_| Record {
+            next: Line(number(0)),
+            done: Line(number(0)),
+            epoch: number(0),
+            tiles: number(0),
+            launch: A::Place::new(),
+        };
         Ring {
-            word: Line(AtomicU64::new(Word { epoch: 1, quota: u32::MAX }.pack())),
-            published: Line::default(),
-            records: (0..RING).map(|_| Record::default()).collect(),
-            inside: (0..slots).map(|_| Line::default()).collect(),
+            word: Line(number(Word { epoch: 1, quota: u32::MAX }.pack())),
+            published: Line(number(0)),
+            records: (0..records).map(record).collect(),
+            inside: (0..slots).map(|_| Line(number(0))).collect(),
         }
     }
 
@@ -96,17 +101,15 @@ impl Ring {
 
     /// Lets workers in slots below `quota` run, under a new epoch.
     pub fn set_quota(&self, quota: u32) {
-        let _ = self.word.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |bits| {
+        self.word.0.update(|bits| {
             let epoch = Word::unpack(bits).epoch.wrapping_add(1);
-            Some(Word { epoch, quota }.pack())
+            Word { epoch, quota }.pack()
         });
     }
 
     /// Lets workers in slots below `quota` run, under the same epoch.
     pub fn change_quota(&self, quota: u32) {
-        let _ = self.word.0.fetch_update(Ordering::AcqRel, Ordering::Relaxed, |bits| {
-            Some(Word { quota, ..Word::unpack(bits) }.pack())
-        });
+        self.word.0.update(|bits| Word { quota, ..Word::unpack(bits) }.pack());
     }
 
     /// The number of the newest launch, 0 before the first.
@@ -114,8 +117,13 @@ impl Ring {
         self.published.0.load(Ordering::Acquire)
     }
 
-    fn record(&self, number: u64) -> &Record {
-        &self.records[(number % RING) as usize]
+    /// How many launches have a record of their own.
+    fn capacity(&self) -> u64 {
+        self.records.len() as u64
+    }
+
+    fn record(&self, number: u64) -> &Record<A> {
+        &self.records[(number & (self.capacity() - 1)) as usize]
     }
 
     /// The counters of a launch that is not used again meanwhile.
@@ -132,35 +140,32 @@ impl Ring {
         let record = self.record(number);
         number > 0
             && record.next.0.load(Ordering::Relaxed) < record.tiles.load(Ordering::Relaxed)
-            && self.word().admits(record.epoch.load(Ordering::Relaxed), slot as u32)
+            && self.word().admits(record.epoch.load(Ordering::Relaxed) as u32, slot as u32)
     }
 
     /// Publishes a launch that goes on from these counters under an epoch, and gives its number.
     /// Only one thread publishes at a time.
     pub fn publish(&self, launch: &Launch, from: Counters, epoch: u32) -> u64 {
         let number = self.published.0.load(Ordering::Relaxed) + 1;
-        self.wait_until_left(number.saturating_sub(RING));
+        self.wait_until_left(number.saturating_sub(self.capacity()));
         let record = self.record(number);
         record.next.0.store(from.next, Ordering::Relaxed);
         record.done.0.store(from.done, Ordering::Relaxed);
-        record.epoch.store(epoch, Ordering::Relaxed);
+        record.epoch.store(u64::from(epoch), Ordering::Relaxed);
         record.tiles.store(launch.kernel.tiles, Ordering::Relaxed);
-        record.function.store(launch.kernel.function as *mut (), Ordering::Relaxed);
-        record.imports.store(launch.kernel.imports.cast_mut().cast(), Ordering::Relaxed);
-        record.buffers.store(launch.buffers.cast_mut().cast(), Ordering::Relaxed);
-        record.scratch.store(launch.scratch, Ordering::Relaxed);
-        record.scratch_stride.store(launch.scratch_stride, Ordering::Relaxed);
+        // SAFETY: no worker is in the record, and none enters before the launch is published.
+        unsafe { record.launch.set(*launch) };
         self.published.0.store(number, Ordering::SeqCst);
         number
     }
 
     /// Waits until no worker is in a launch up to `number`.
     pub fn wait_until_left(&self, number: u64) {
-        fence(Ordering::SeqCst);
+        A::fence();
         for inside in &self.inside {
             let mut spins = 0;
             while (1..=number).contains(&inside.0.load(Ordering::SeqCst)) {
-                pause(&mut spins);
+                A::pause(&mut spins);
             }
         }
     }
@@ -181,68 +186,79 @@ impl Ring {
     /// # Safety
     /// The pointers of the newest launches are valid until their last tile has ended, and no other
     /// thread works in this slot.
-    pub unsafe fn work(&self, number: u64, slot: usize, mut stay: impl FnMut() -> bool) -> Visit {
+    pub unsafe fn work(&self, number: u64, slot: usize, stay: impl FnMut() -> bool) -> Visit {
         self.inside[slot].0.store(number, Ordering::SeqCst);
-        fence(Ordering::SeqCst);
-        let visit = match self.published.0.load(Ordering::SeqCst) < number + RING - 1 {
+        A::fence();
+        let visit = match self.published.0.load(Ordering::SeqCst) < number + self.capacity() - 1 {
             // SAFETY: announced before the look at the ring, so the record is kept.
-            true => unsafe { self.record(number).work(&self.word.0, slot, &mut stay) },
-            false => Visit { left: Left::Gone, tiles: 0 },
+            true => unsafe { self.record(number).work(&self.word.0, slot, stay) },
+            false => Visit { left: None, tiles: 0 },
         };
         self.inside[slot].0.store(0, Ordering::Release);
         visit
     }
 }
 
-impl Record {
+impl<A: Atomics> Record<A> {
     /// # Safety
     /// As [`Ring::work`]; the record is not used again meanwhile.
-    unsafe fn work(&self, word: &AtomicU64, slot: usize, stay: &mut impl FnMut() -> bool) -> Visit {
+    unsafe fn work(&self, word: &A::Number, slot: usize, stay: impl FnMut() -> bool) -> Visit {
         let tiles = self.tiles.load(Ordering::Relaxed);
-        let epoch = self.epoch.load(Ordering::Relaxed);
-        let launch = self.launch();
+        let epoch = self.epoch.load(Ordering::Relaxed) as u32;
+        // SAFETY: the record is not written while a worker is in it.
+        let launch = unsafe { self.launch.get() };
+        let mut memory = Shared { record: self, word, stay, tiles, epoch };
+        let mut worker = Worker::new(slot as u32, None);
         let mut ran = 0;
-        let left = loop {
-            if !Word::unpack(word.load(Ordering::Relaxed)).admits(epoch, slot as u32) || !stay() {
-                break Left::Stopped;
+        loop {
+            match worker.step(&WORKER_LOOP, &mut memory) {
+                Turn::Went => {}
+                Turn::Run(tile) => {
+                    // SAFETY: this thread alone claimed the tile, and it alone has the slot.
+                    unsafe { launch.run_tile(slot, tile) };
+                    ran += 1;
+                }
+                Turn::Left(left) => return Visit { left: Some(left), tiles: ran },
             }
-            let tile = self.next.0.fetch_add(1, Ordering::Relaxed);
-            if tile >= tiles {
-                break Left::Exhausted;
-            }
-            // SAFETY: this thread alone claimed the tile, and it alone has the slot.
-            unsafe { launch.run_tile(slot, tile) };
-            ran += 1;
-            // Whoever ends the last tile has seen what all others wrote.
-            if self.done.0.fetch_add(1, Ordering::AcqRel) + 1 == tiles {
-                break Left::Finished;
-            }
-        };
-        Visit { left, tiles: ran }
-    }
-
-    fn launch(&self) -> Launch {
-        let function = self.function.load(Ordering::Relaxed);
-        // SAFETY: the pointer was made from a tile function when the launch was published.
-        let function = unsafe { std::mem::transmute::<*mut (), TileFn>(function) };
-        Launch {
-            kernel: BoundKernel {
-                function,
-                tiles: self.tiles.load(Ordering::Relaxed),
-                imports: self.imports.load(Ordering::Relaxed).cast_const().cast(),
-            },
-            buffers: self.buffers.load(Ordering::Relaxed).cast_const().cast(),
-            scratch: self.scratch.load(Ordering::Relaxed),
-            scratch_stride: self.scratch_stride.load(Ordering::Relaxed),
         }
     }
 }
 
-/// Waits a moment; lets others have the core from time to time.
-pub fn pause(spins: &mut u32) {
-    std::hint::spin_loop();
-    *spins += 1;
-    if spins.is_multiple_of(SPINS_YIELD) {
-        std::thread::yield_now();
+/// A launch and the word as a worker thread shares them with others.
+struct Shared<'r, A: Atomics, F> {
+    record: &'r Record<A>,
+    word: &'r A::Number,
+    stay: F,
+    tiles: u64,
+    epoch: u32,
+}
+
+impl<A: Atomics, F: FnMut() -> bool> LaunchMemory for Shared<'_, A, F> {
+    #[inline(always)]
+    fn word(&mut self) -> Word {
+        let word = Word::unpack(self.word.load(Ordering::Relaxed));
+        // Whoever asks the worker away leaves no quota to it.
+        if (self.stay)() { word } else { Word { quota: 0, ..word } }
+    }
+
+    #[inline(always)]
+    fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    #[inline(always)]
+    fn tiles(&self) -> u64 {
+        self.tiles
+    }
+
+    #[inline(always)]
+    fn claim(&mut self) -> u64 {
+        self.record.next.0.add(1, Ordering::Relaxed)
+    }
+
+    #[inline(always)]
+    fn count(&mut self) -> u64 {
+        // Whoever ends the last tile has seen what all others wrote.
+        self.record.done.0.add(1, Ordering::AcqRel) + 1
     }
 }

@@ -59,6 +59,7 @@ impl Instance {
         for (index, kernel) in kernels.iter().enumerate() {
             let table = bind_imports(kernel, features)?;
             bound.push(BoundKernel {
+                id: KernelId::new(index),
                 function: code.function(index),
                 tiles: kernel.tiles,
                 imports: table.as_ptr(),

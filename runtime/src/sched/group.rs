@@ -10,12 +10,14 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
+use fermata_ir::tir::protocol::Left;
+
 use super::policy::{Policy, State};
 use super::queue::{Job, Queue, Run, Step};
 use super::report::{BestEffort, Depths, Report, Samples};
 use super::trace::Span;
 use crate::device::cores::{allowed_cores, pin};
-use crate::device::ring::{Left, pause};
+use crate::device::ring::pause;
 
 /// No request is due.
 const NEVER: u64 = u64::MAX;
@@ -363,7 +365,7 @@ impl Worker<'_, '_> {
         let visit = unsafe { served.ring.work(number, self.slot, stay) };
         if queue > 0 {
             self.log.tiles[queue - 1] += visit.tiles;
-            if visit.left == Left::Stopped {
+            if visit.left == Some(Left::Stopped) {
                 group.left_at[self.slot].store(group.now(), Ordering::Release);
             }
         }
@@ -371,10 +373,10 @@ impl Worker<'_, '_> {
             let name = served.lock().kernel_name().unwrap_or("").to_string();
             self.log.spans.push(Span { queue, name, start: begun, end: group.now() });
         }
-        if visit.left == Left::Finished {
+        if visit.left == Some(Left::Finished) {
             self.finish(queue, number);
         }
-        visit.tiles > 0 || visit.left == Left::Finished
+        visit.tiles > 0 || visit.left == Some(Left::Finished)
     }
 
     /// Goes on after the last tile of a launch, unless somebody already did.
