@@ -223,15 +223,20 @@ fn tail_calls_loop_without_nesting() {
     }
 }
 
-#[test]
-fn calls_that_nest_too_deeply_are_refused() {
+/// As [`counting`], but a copy after the call makes it no tail call.
+pub(crate) fn deep() -> Program {
     let mut program = counting();
-    // A copy after the call makes it no tail call.
     let func = &mut program.funcs[FuncId::new(0)];
     let extra = plan_buffer(func, 8, DType::I32, Place::Arena(0));
     let result = func.outputs[0].buffer;
     let Step::If { then, .. } = &mut func.steps[1] else { panic!("the plan branches") };
     then.push(Step::Copy { src: result, dst: extra });
+    program
+}
+
+#[test]
+fn calls_that_nest_too_deeply_are_refused() {
+    let program = deep();
     let mut session = Session::new(program.clone(), code(&program), 1).expect("a good plan");
     let n = |n: i32| [Tensor::from_slice(&[8], &[n; 8]).expect("small")];
     assert!(session.run(&n(900)).is_ok());

@@ -120,9 +120,9 @@ impl<'o> Group<'o> {
             start: Instant::now(),
         };
         let quota = options.policy.quota(State { workers: options.workers as u32, rt_tiles: None });
-        for queue in &group.be {
+        for (i, queue) in group.be.iter().enumerate() {
             queue.ring.change_quota(quota);
-            queue.start(&mut queue.lock());
+            group.begin_run(i + 1, queue, &mut queue.lock());
         }
         group
     }
@@ -137,6 +137,14 @@ impl<'o> Group<'o> {
 
     fn line(&self) -> MutexGuard<'_, VecDeque<usize>> {
         self.line.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+
+    /// Begins a run of a best-effort queue. One that has nothing to run, or fails, stands in
+    /// nobody's way.
+    fn begin_run(&self, number: usize, queue: &Queue, run: &mut Run) {
+        if queue.start(run) == Step::Ended {
+            self.line().retain(|&other| other != number);
+        }
     }
 
     fn quota(&self, rt_tiles: Option<u64>) -> u32 {
@@ -392,14 +400,14 @@ impl Worker<'_, '_> {
         if queue == 0 {
             return group.serve(served, &mut run, Queue::advance);
         }
-        if served.advance(&mut run) == Step::Ended && run.failure.is_none() {
-            if group.options.policy == Policy::Fifo {
-                // The next run of this model stands behind whoever arrived meanwhile.
-                let mut line = group.line();
-                line.retain(|&other| other != queue);
-                line.push_back(queue);
-            }
-            served.start(&mut run);
+        if served.advance(&mut run) == Step::Published {
+            return;
+        }
+        group.line().retain(|&other| other != queue);
+        if run.failure.is_none() {
+            // The next run of this model stands behind whoever arrived meanwhile.
+            group.line().push_back(queue);
+            group.begin_run(queue, served, &mut run);
         }
     }
 }

@@ -1,12 +1,14 @@
 //! Models together: every request is served, nothing is lost, all results are those of undisturbed runs.
 
+use fermata_ir::tensor::Tensor;
+
 use super::group::{Options, run};
 use super::load::{Distribution, arrivals};
 use super::policy::Policy;
 use super::queue::Job;
 use super::report::Report;
 use crate::detect;
-use crate::exec::tests::{chain, code, iota};
+use crate::exec::tests::{chain, code, deep, iota};
 use crate::exec::{Instance, Session};
 
 fn job(name: &str, tiles: usize, workers: usize) -> Job {
@@ -65,6 +67,34 @@ fn requests_behind_a_long_run_are_served_after_the_end() {
         };
         let (report, _) = run(Some(job("rt", 2, 2)), vec![job("long", 20_000, 2)], &options);
         assert_eq!((report.latency.0.len(), report.wrong), (20, 0), "{policy:?}");
+    }
+}
+
+/// A model that fails in the middle of every run: its calls nest too deeply.
+fn failing(workers: usize) -> Job {
+    let program = deep();
+    let kernels = code(&program);
+    let instance = Instance::new(program, &kernels, workers, detect::features()).expect("a good plan");
+    let inputs = vec![Tensor::from_slice(&[8], &[5000i32; 8]).expect("small")];
+    Job { name: "failing".into(), instance, inputs, expected: Vec::new() }
+}
+
+#[test]
+fn the_real_time_model_never_notices_that_another_fails() {
+    for policy in Policy::ALL {
+        for workers in [1, 2] {
+            let duration_ns = 250_000_000;
+            let arrivals = arrivals(200.0, Distribution::Poisson, duration_ns, 3);
+            let options = Options { workers, policy, arrivals, duration_ns, trace: false };
+            let best_effort = vec![failing(workers), job("sound", 16, workers)];
+            let (report, _) = run(Some(job("rt", 2, workers)), best_effort, &options);
+            assert_eq!(report.latency.0.len(), options.arrivals.len(), "{policy:?}");
+            assert_eq!((report.wrong, &report.failure), (0, &None), "{policy:?}");
+            let [failing, sound] = report.best_effort.as_slice() else { panic!("two models") };
+            let ran = policy != Policy::Alone;
+            assert_eq!((failing.failure.is_some(), failing.completed), (ran, 0), "{policy:?}");
+            assert_eq!((sound.completed > 0, sound.wrong, &sound.failure), (ran, 0, &None), "{policy:?}");
+        }
     }
 }
 
