@@ -11,26 +11,15 @@ use indexmap::IndexMap;
 
 use super::graph::{DataflowGraph, NodeId, is_inline_constant};
 use super::group::Groups;
-use crate::pass::PassContext;
 
-/// Operators that only give a tensor another shape: a group of nothing else is an alias.
-const RESHAPES: [&str; 7] = [
-    "reshape",
-    "squeeze",
-    "expand_dims",
-    "contrib_reverse_reshape",
-    "nn.batch_flatten",
-    "dyn.reshape",
-    "dyn.squeeze",
-];
-
-/// The function's body with every group replaced by a call of a primitive function.
+/// The function's body with every group replaced by a call of a primitive function; constants that
+/// are no scalars stand inside of groups where they are `linked`.
 pub fn extract(
     module: &mut Module,
     func: &Function,
     graph: &DataflowGraph,
     groups: &Groups,
-    context: &mut PassContext,
+    linked: bool,
 ) -> ExprId {
     let order = walk::post_order(module, &[func.body]);
     let mut work = Extractor {
@@ -43,10 +32,11 @@ pub fn extract(
         mentions: BTreeMap::new(),
         members: count_members(graph, groups),
         primitive_depth: SecondaryMap::new(),
+        linked,
     };
     work.mark_primitive_bodies(&order);
     for expr in order {
-        work.visit(expr, context);
+        work.visit(expr);
     }
     work.outside[func.body].unwrap_or(func.body)
 }
@@ -76,6 +66,8 @@ struct Extractor<'a> {
     members: SecondaryMap<NodeId, u32>,
     /// Set for expressions inside functions that are primitive already.
     primitive_depth: SecondaryMap<ExprId, bool>,
+    /// Whether all constants stand inside of groups, not only scalars.
+    linked: bool,
 }
 
 impl Extractor<'_> {
@@ -90,7 +82,7 @@ impl Extractor<'_> {
         }
     }
 
-    fn visit(&mut self, expr: ExprId, context: &mut PassContext) {
+    fn visit(&mut self, expr: ExprId) {
         if self.primitive_depth[expr] {
             self.outside[expr] = Some(expr);
             return;
@@ -114,7 +106,7 @@ impl Extractor<'_> {
         }
         self.add_member(expr, root);
         if node == root {
-            self.close(expr, root, context);
+            self.close(expr, root);
         }
     }
 
@@ -166,7 +158,8 @@ impl Extractor<'_> {
         if same && let Some(inner) = self.inside[operand] {
             return inner;
         }
-        if is_inline_constant(self.module, operand) {
+        let constant = self.module.as_const(operand).is_some();
+        if is_inline_constant(self.module, operand) || self.linked && constant {
             return operand;
         }
         let mut value = self.outside[operand].unwrap_or(operand);
@@ -183,12 +176,12 @@ impl Extractor<'_> {
     }
 
     /// Makes the function of a finished group and a call of it.
-    fn close(&mut self, expr: ExprId, root: NodeId, context: &mut PassContext) {
+    fn close(&mut self, expr: ExprId, root: NodeId) {
         let params = self.open.remove(&root).unwrap_or_default();
         let body = self.inside[expr].expect("the root is a member");
         let ret = self.module.types[expr].clone();
         let mut attrs: IndexMap<_, _> = [("Primitive".into(), AttrValue::Int(1))].into();
-        if self.is_reshape_only(body) {
+        if is_reshape_only(self.module, body) {
             attrs.insert("relay.reshape_only".into(), AttrValue::Int(1));
         }
         let vars: Vec<VarId> = params.values().copied().collect();
@@ -203,14 +196,14 @@ impl Extractor<'_> {
             .add_like(Expr::Call(Call { callee: Callee::Expr(func), args, attrs: Attrs::NONE }), expr);
         self.module.types[call] = ret;
         self.outside[expr] = Some(call);
-        context.rewrites += 1;
     }
+}
 
-    fn is_reshape_only(&self, body: ExprId) -> bool {
-        walk::post_order(self.module, &[body]).iter().all(|&e| match &self.module.exprs[e] {
-            Expr::Call(_) => self.module.as_op_call(e).is_some_and(|(op, _)| RESHAPES.contains(&op.name())),
-            Expr::Var(_) => true,
-            _ => false,
-        })
-    }
+/// True if a group's body gives its argument another shape and does nothing else.
+pub fn is_reshape_only(module: &Module, body: ExprId) -> bool {
+    walk::post_order(module, &[body]).iter().all(|&e| match &module.exprs[e] {
+        Expr::Call(_) => module.as_op_call(e).is_some_and(|(op, _)| super::is_reshape(op)),
+        Expr::Var(_) => true,
+        _ => false,
+    })
 }

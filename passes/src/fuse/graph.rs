@@ -5,9 +5,11 @@
 //! value must exist on its own and ends every group. Follows the indexed forward graph of
 //! Relay's FuseOps.
 
+use std::collections::BTreeMap;
+
 use fermata_ir::entity::{PrimaryMap, SecondaryMap};
 use fermata_ir::entity_id;
-use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module};
+use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module, VarId};
 use fermata_ir::op::FusePattern;
 use fermata_ir::types::{DType, Dim, Type};
 use fermata_ir::walk;
@@ -26,6 +28,10 @@ pub struct Node {
     pub external: bool,
     /// Who uses it, and in what manner; a user appears once for each argument.
     pub uses: Vec<Use>,
+    /// The first node of the same value: every mention of a variable is a node of its own.
+    pub value: NodeId,
+    /// True for a scalar that is written into the groups that read it.
+    pub inlined: bool,
 }
 
 /// An edge from a value to its user.
@@ -48,9 +54,16 @@ impl DataflowGraph {
     /// The graph of a function's body.
     pub fn new(module: &Module, func: &Function) -> DataflowGraph {
         let mut graph = DataflowGraph { nodes: PrimaryMap::new(), node_of: SecondaryMap::new() };
+        let mut mentions: BTreeMap<VarId, NodeId> = BTreeMap::new();
         for expr in walk::post_order(module, &[func.body]) {
             let pattern = node_pattern(module, expr);
-            let node = Node { expr, pattern, external: false, uses: Vec::new() };
+            let own = graph.nodes.next_key();
+            let value = match module.exprs[expr] {
+                Expr::Var(var) => *mentions.entry(var).or_insert(own),
+                _ => own,
+            };
+            let inlined = is_inline_constant(module, expr);
+            let node = Node { expr, pattern, external: false, uses: Vec::new(), value, inlined };
             graph.node_of[expr] = Some(graph.nodes.push(node));
             graph.connect(module, expr);
         }

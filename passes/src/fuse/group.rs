@@ -1,18 +1,39 @@
-//! Grouping: union-find over a dataflow graph, in the three phases of Relay's FuseOps, the first
-//! of them in two halves.
+//! Grouping: union-find over a dataflow graph, in the three phases of Relay's FuseOps, and, unless
+//! exactly its groups are wanted, one before them.
 //!
 //! 1. Complex operators take the elementwise operators behind them, before anything else: which
 //!    operand comes first then decides nothing, and a complex operator never ends in a chain that
-//!    was closed beyond the shape of its result.
+//!    was closed beyond the shape of its result. Relay does this along with the next.
 //! 2. Elementwise and broadcast chains close up to their post-dominator.
 //! 3. Injective chains and tuples join.
 //! 4. What feeds a tuple that was joined follows it.
 
-use fermata_ir::entity::{EntityRef, EntitySet, PrimaryMap};
+use std::collections::BTreeSet;
+
+use fermata_ir::entity::{EntitySet, PrimaryMap, SecondaryMap};
 use fermata_ir::op::FusePattern;
 
 use super::dominator::{DomTree, post_dominators};
 use super::graph::{DataflowGraph, NodeId};
+use crate::pass::PassContext;
+
+/// How large a group may be.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Nodes of the graph.
+    pub nodes: u32,
+    /// Arguments and results; 0 is no limit.
+    pub args: u32,
+}
+
+/// What became of a node.
+#[derive(Clone, Copy, Debug)]
+pub enum Decision {
+    /// It was fused with everything up to this node.
+    Joined(NodeId),
+    /// It gives its group's result, for this reason.
+    Ends(&'static str),
+}
 
 /// The state of a node in the union-find forest.
 #[derive(Clone, Debug)]
@@ -36,6 +57,7 @@ enum Phase {
 /// A partition of a graph's nodes.
 pub struct Groups {
     groups: PrimaryMap<NodeId, Group>,
+    decisions: SecondaryMap<NodeId, Option<Decision>>,
 }
 
 impl Groups {
@@ -47,19 +69,40 @@ impl Groups {
             anchor: (pattern == FusePattern::OutElemwiseFusable).then_some(id),
             nodes: 1,
         };
-        Groups { groups: graph.nodes.iter().map(|(id, n)| group((id, n.pattern))).collect() }
+        let groups = graph.nodes.iter().map(|(id, n)| group((id, n.pattern))).collect();
+        Groups { groups, decisions: SecondaryMap::new() }
     }
 
-    /// The partition that the phases make; no group has more than `max_depth` nodes.
-    pub fn partition(graph: &DataflowGraph, max_depth: u32) -> Groups {
+    /// The partition that the phases make, within the limits, as Relay makes it if that is wanted.
+    pub fn partition(
+        graph: &DataflowGraph,
+        limits: Limits,
+        relay: bool,
+        context: &mut PassContext,
+    ) -> Groups {
         let mut groups = Groups::singletons(graph);
         let tree = post_dominators(graph);
-        for phase in [Phase::Complex, Phase::Elementwise, Phase::Injective, Phase::Tuples] {
-            for index in 0..graph.nodes.len() {
-                Step { graph, tree: &tree, groups: &mut groups, max_depth }.fuse(NodeId::new(index), phase);
+        let all = [Phase::Complex, Phase::Elementwise, Phase::Injective, Phase::Tuples];
+        for &phase in &all[usize::from(relay)..] {
+            for node in graph.nodes.keys() {
+                let mut step = Step { graph, tree: &tree, groups: &mut groups, limits };
+                match step.goal(node, phase) {
+                    Some(Ok(sink)) if context.take_fuel() => {
+                        step.commit(node, sink);
+                        groups.decisions[node] = Some(Decision::Joined(sink));
+                    }
+                    Some(Ok(_)) => return groups,
+                    Some(Err(why)) => groups.decisions[node] = Some(Decision::Ends(why)),
+                    None => {}
+                }
             }
         }
         groups
+    }
+
+    /// What became of a node, if anything was tried.
+    pub fn decision(&self, node: NodeId) -> Option<Decision> {
+        self.decisions[node]
     }
 
     /// The root of a node's group: the node whose value the group gives.
@@ -102,64 +145,114 @@ struct Step<'a> {
     graph: &'a DataflowGraph,
     tree: &'a DomTree,
     groups: &'a mut Groups,
-    max_depth: u32,
+    limits: Limits,
 }
 
 impl Step<'_> {
-    fn fuse(&mut self, node: NodeId, phase: Phase) {
+    /// The node up to which this one is fused in a phase, or why it is not; `None` where this
+    /// phase has nothing to say of it.
+    fn goal(&mut self, node: NodeId, phase: Phase) -> Option<Result<NodeId, &'static str>> {
         let dom = self.tree[node];
         let pattern = self.groups.groups[node].pattern;
-        let Some(sink) = dom.parent else { return };
-        if phase == Phase::Complex && self.graph.nodes[node].pattern != FusePattern::OutElemwiseFusable {
-            return;
+        let is_complex = self.graph.nodes[node].pattern == FusePattern::OutElemwiseFusable;
+        if phase == Phase::Complex && !is_complex {
+            return None;
         }
-        if pattern == FusePattern::Opaque || self.too_large(node, sink) {
-            return;
+        let Some(sink) = dom.parent else {
+            return Some(Err("it is used by something that is no operator, or its uses meet nowhere"));
+        };
+        if pattern == FusePattern::Opaque {
+            return Some(Err("it fuses with nothing"));
+        }
+        if phase != Phase::Tuples && self.groups.root_of(node) == self.groups.root_of(sink) {
+            return None;
+        }
+        if self.too_large(node, sink) {
+            return Some(Err("the group would have more than `max_depth` nodes"));
+        }
+        if self.too_many_arguments(node, sink) {
+            return Some(Err("the group would have more than `max_args` arguments and results"));
         }
         if phase == Phase::Tuples {
-            self.fuse_into_tuple(node, sink, pattern);
-            return;
+            return self.joins_tuple(node, sink, pattern).then_some(Ok(sink));
         }
-        let same_group = self.groups.root_of(node) == self.groups.root_of(sink);
-        if same_group || self.graph.nodes[sink].pattern == FusePattern::Tuple {
-            return;
+        if self.graph.nodes[sink].pattern == FusePattern::Tuple {
+            return Some(Err("a tuple takes its value"));
         }
-        let joins = match pattern {
-            FusePattern::OutElemwiseFusable => {
-                matches!(phase, Phase::Complex | Phase::Elementwise)
-                    && dom.pattern == FusePattern::Elemwise
-                    && self.check_path(node, sink, |p, _| p <= FusePattern::Broadcast)
-            }
+        let reason = self.obstacle(node, sink, pattern, phase)?;
+        Some(if reason.is_empty() { Ok(sink) } else { Err(reason) })
+    }
+
+    /// Why a node is not fused up to its post-dominator; empty if it is.
+    fn obstacle(
+        &mut self,
+        node: NodeId,
+        sink: NodeId,
+        pattern: FusePattern,
+        phase: Phase,
+    ) -> Option<&'static str> {
+        let dom = self.tree[node].pattern;
+        let says = |holds: bool, otherwise: &'static str| Some(if holds { "" } else { otherwise });
+        match pattern {
+            FusePattern::OutElemwiseFusable => match phase {
+                Phase::Complex | Phase::Elementwise if dom != FusePattern::Elemwise => {
+                    Some("what follows this complex operator is not element by element")
+                }
+                Phase::Complex | Phase::Elementwise => says(
+                    self.check_path(node, sink, |p, _| p <= FusePattern::Broadcast),
+                    "behind this complex operator stands more than elementwise operators",
+                ),
+                Phase::Injective | Phase::Tuples => None,
+            },
             FusePattern::Elemwise | FusePattern::Broadcast => {
-                let reachable =
-                    dom.pattern <= FusePattern::Injective || dom.pattern == FusePattern::CommReduce;
-                reachable && self.check_path(node, sink, elementwise_path)
+                let reachable = dom <= FusePattern::Injective || dom == FusePattern::CommReduce;
+                says(
+                    reachable && self.check_path(node, sink, elementwise_path),
+                    "on the way to where its uses meet is more than elementwise and injective operators",
+                )
             }
-            FusePattern::Injective | FusePattern::Tuple => {
-                phase == Phase::Injective && self.check_path(node, sink, |p, _| p <= FusePattern::Injective)
-            }
-            FusePattern::CommReduce | FusePattern::Opaque => false,
-        };
-        if joins {
-            self.commit(node, sink);
+            FusePattern::Injective | FusePattern::Tuple => match phase {
+                Phase::Injective => says(
+                    self.check_path(node, sink, |p, _| p <= FusePattern::Injective),
+                    "what follows this injective operator is neither elementwise nor injective",
+                ),
+                Phase::Complex | Phase::Elementwise | Phase::Tuples => None,
+            },
+            FusePattern::CommReduce => Some("a reduction ends its group"),
+            FusePattern::Opaque => Some("it fuses with nothing"),
         }
     }
 
-    fn fuse_into_tuple(&mut self, node: NodeId, sink: NodeId, pattern: FusePattern) {
+    fn joins_tuple(&mut self, node: NodeId, sink: NodeId, pattern: FusePattern) -> bool {
         if pattern > FusePattern::Injective || self.graph.nodes[sink].pattern != FusePattern::Tuple {
-            return;
+            return false;
         }
         let root = self.groups.root_of(sink);
         let joined = self.groups.groups[root].pattern;
-        if joined <= FusePattern::Injective && self.check_path(node, sink, |p, _| p <= FusePattern::Injective)
-        {
-            self.commit(node, sink);
+        joined <= FusePattern::Injective && self.check_path(node, sink, |p, _| p <= FusePattern::Injective)
+    }
+
+    /// True if the values that the group of all between `node` and `sink` reads, and its result,
+    /// are more than a group may have.
+    fn too_many_arguments(&mut self, node: NodeId, sink: NodeId) -> bool {
+        if self.limits.args == 0 {
+            return false;
         }
+        let together = self.path(node, sink).into_iter().chain([node, sink]);
+        let roots: BTreeSet<NodeId> = together.map(|at| self.groups.root_of(at)).collect();
+        let inside = |at: NodeId| roots.contains(&self.groups.root(at));
+        let read = self
+            .graph
+            .nodes
+            .iter()
+            .filter(|(id, n)| !n.inlined && !inside(*id) && n.uses.iter().any(|u| inside(u.user)));
+        let values: BTreeSet<NodeId> = read.map(|(_, n)| n.value).collect();
+        values.len() + 1 > self.limits.args as usize
     }
 
     fn too_large(&mut self, node: NodeId, sink: NodeId) -> bool {
         let root = self.groups.root_of(sink);
-        let limit = self.max_depth as usize;
+        let limit = self.limits.nodes as usize;
         let present = self.groups.groups[root].nodes as usize;
         present > limit || self.count_path(node, sink, limit.saturating_sub(present)) > limit - present
     }

@@ -4,7 +4,7 @@ pub mod bound;
 pub mod eval;
 pub mod group_to_te;
 pub mod in_place;
-mod kernels;
+pub mod kernels;
 pub mod memory;
 pub mod plan;
 pub mod program;

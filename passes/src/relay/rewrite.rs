@@ -1,7 +1,9 @@
 //! What the passes of this folder share: rebuilding functions from the operands up.
 
+use std::collections::BTreeMap;
+
 use fermata_ir::entity::SecondaryMap;
-use fermata_ir::expr::{Expr, ExprId, Function, GlobalId, Module};
+use fermata_ir::expr::{Expr, ExprId, Function, GlobalId, Module, VarId};
 use fermata_ir::types::Type;
 use fermata_ir::walk;
 
@@ -89,4 +91,68 @@ pub fn static_shape(module: &Module, expr: ExprId) -> Option<Vec<usize>> {
 /// True if both expressions are known to have the same type.
 pub fn same_type(module: &Module, a: ExprId, b: ExprId) -> bool {
     module.types[a] != Type::Unknown && module.types[a] == module.types[b]
+}
+
+/// A copy of a function's body over these arguments; what it binds is bound anew. What does not
+/// depend on them, and binds nothing, is shared with the function.
+///
+/// The function has no type parameters.
+pub fn instantiate(module: &mut Module, func: &Function, args: &[ExprId]) -> ExprId {
+    let order = walk::post_order(module, &[func.body]);
+    let known: BTreeMap<VarId, ExprId> = func.params.iter().copied().zip(args.iter().copied()).collect();
+    let mut renamed: BTreeMap<VarId, VarId> = BTreeMap::new();
+    for &expr in &order {
+        for var in walk::bound_vars(&module.exprs[expr]) {
+            let outer = module.vars[var].clone();
+            renamed.insert(var, module.var(outer.name, outer.ty));
+        }
+    }
+    let mut mapped: Mapped = SecondaryMap::new();
+    for old in order {
+        if let Expr::Var(var) = module.exprs[old]
+            && let Some(&arg) = known.get(&var)
+        {
+            mapped[old] = Some(arg);
+            continue;
+        }
+        let operands = walk::map_children(&module.exprs[old], |child| mapped[child].unwrap_or(child));
+        let mut changed = operands.is_some();
+        let mut new = operands.unwrap_or_else(|| module.exprs[old].clone());
+        let mut rename = |var: &mut VarId| {
+            if let Some(&own) = renamed.get(var) {
+                *var = own;
+                changed = true;
+            }
+        };
+        match &mut new {
+            Expr::Var(var) | Expr::Let { var, .. } => rename(var),
+            Expr::Func(func) => func.params.iter_mut().for_each(rename),
+            Expr::Match { clauses, .. } => {
+                for clause in clauses {
+                    walk::map_pattern_vars(&mut clause.pattern, |mut var| {
+                        rename(&mut var);
+                        var
+                    });
+                }
+            }
+            Expr::Global(_)
+            | Expr::Const(_)
+            | Expr::Op(_)
+            | Expr::Ctor(_)
+            | Expr::Call(_)
+            | Expr::If { .. }
+            | Expr::Tuple(_)
+            | Expr::Proj { .. }
+            | Expr::Ref(_)
+            | Expr::RefRead(_)
+            | Expr::RefWrite { .. } => {}
+        }
+        if changed {
+            let ty = module.types[old].clone();
+            let id = module.add_like(new, old);
+            module.types[id] = ty;
+            mapped[old] = Some(id);
+        }
+    }
+    mapped[func.body].unwrap_or(func.body)
 }

@@ -10,15 +10,14 @@ use fermata_ir::diag::Diagnostics;
 use fermata_ir::expr::{Call, ExprId, Module};
 use fermata_ir::op::broadcast::{ADD, DIVIDE, MULTIPLY, SUBTRACT};
 use fermata_ir::op::elemwise::convert::{CAST, CastAttrs};
-use fermata_ir::op::transform::{
-    BATCH_FLATTEN, EXPAND_DIMS, RESHAPE, ReshapeAttrs, SQUEEZE, TRANSPOSE, TransposeAttrs,
-};
+use fermata_ir::op::transform::{RESHAPE, ReshapeAttrs, TRANSPOSE, TransposeAttrs};
 use fermata_ir::op::{Op, OpAttrs, OpDef};
 use fermata_ir::scalar::Scalar;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 
 use super::rewrite::{rebuild_functions, same_type, static_shape};
+use crate::fuse::is_reshape;
 use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -100,15 +99,6 @@ fn drop_identity(module: &mut Module, _: ExprId, op: Op, call: &Call) -> Option<
         return Some(a);
     }
     (op.is(&ADD) && left.is_some_and(adds_nothing)).then_some(b)
-}
-
-/// Operators that only give a tensor another shape.
-fn is_reshape(op: Op) -> bool {
-    op.is(&RESHAPE)
-        || op.is(&SQUEEZE)
-        || op.is(&EXPAND_DIMS)
-        || op.is(&BATCH_FLATTEN)
-        || op.name() == "contrib_reverse_reshape"
 }
 
 fn drop_same_shape(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {

@@ -91,6 +91,6 @@ pub fn hold_row(
     let value = nest.place(&element)?;
     nest.store_element(row, column, value);
     nest.close();
-    nest.inliner().hold(tensor, row, place);
+    nest.inliner().hold(tensor, row, Vec::new(), place);
     Ok(())
 }

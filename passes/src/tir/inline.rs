@@ -11,6 +11,15 @@ use fermata_ir::tir::{BufferId, Expr, ExprKind, VarId};
 /// What stands for a variable.
 pub type Env = BTreeMap<VarId, Expr>;
 
+/// A row of a tensor that lies in a buffer.
+struct Held {
+    buffer: BufferId,
+    /// The place of the row in the buffer.
+    row: Vec<Expr>,
+    /// The leading indices of the tensor that the row stands for.
+    leading: Vec<Expr>,
+}
+
 /// Writes stages into their readers, except those that are kept.
 pub struct Inliner<'a> {
     graph: &'a Graph,
@@ -18,8 +27,8 @@ pub struct Inliner<'a> {
     inlinable: BTreeMap<BufferId, (&'a Compute, usize)>,
     /// What a tensor is at given indices, where it was asked for already.
     memo: BTreeMap<BufferId, Vec<(Vec<Expr>, Expr)>>,
-    /// Rows of tensors that are at hand: the row, and the leading indices that it stands for.
-    held: BTreeMap<BufferId, (BufferId, Vec<Expr>)>,
+    /// Rows of tensors that are at hand, by tensor.
+    held: BTreeMap<BufferId, Held>,
 }
 
 impl<'a> Inliner<'a> {
@@ -37,10 +46,10 @@ impl<'a> Inliner<'a> {
         Inliner { graph, inlinable, memo: BTreeMap::new(), held: BTreeMap::new() }
     }
 
-    /// Says that the tensor's elements at these leading indices are in a row of their own.
-    pub fn hold(&mut self, tensor: BufferId, row: BufferId, leading: Vec<Expr>) {
+    /// Says that the tensor's elements at these `leading` indices are in the buffer, in this `row` of it.
+    pub fn hold(&mut self, tensor: BufferId, buffer: BufferId, row: Vec<Expr>, leading: Vec<Expr>) {
         self.memo.clear();
-        self.held.insert(tensor, (row, leading));
+        self.held.insert(tensor, Held { buffer, row, leading });
     }
 
     /// The graph.
@@ -77,10 +86,11 @@ impl<'a> Inliner<'a> {
     }
 
     fn load(&mut self, buffer: BufferId, indices: Vec<Expr>, like: &Expr) -> Expr {
-        if let (Some((row, leading)), Some((last, outer))) = (self.held.get(&buffer), indices.split_last())
-            && outer == leading
+        if let (Some(held), Some((last, outer))) = (self.held.get(&buffer), indices.split_last())
+            && outer == held.leading
         {
-            return Expr::new(ExprKind::Load(*row, vec![last.clone()]), like.dtype());
+            let place = held.row.iter().chain([last]).cloned().collect();
+            return Expr::new(ExprKind::Load(held.buffer, place), like.dtype());
         }
         let Some(&(compute, result)) = self.inlinable.get(&buffer) else {
             return Expr::new(ExprKind::Load(buffer, indices), like.dtype());

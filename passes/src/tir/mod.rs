@@ -10,3 +10,4 @@ pub mod rules_cuda;
 mod split;
 pub mod tensorize;
 pub mod walk;
+pub mod work;

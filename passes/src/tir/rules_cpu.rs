@@ -99,11 +99,21 @@ pub fn loaded(compute: &Compute) -> BTreeSet<BufferId> {
     loads.collect()
 }
 
-/// True if a reduction reads each element of a computed tensor several times, and computing
-/// it is not free.
+/// True if a reduction evaluates each element of a computed tensor several times, and computing
+/// it is not free. What stands still in the inner loops is evaluated outside of them.
 pub fn repeats(graph: &Graph, reader: &Compute, tensor: BufferId) -> bool {
-    let points = |axes: &[Axis]| axes.iter().map(|a| a.extent as f64).product::<f64>();
-    let reads = points(&reader.axes) * reader.reduce.as_ref().map_or(1.0, |r| points(&r.axes));
+    let order: Vec<&Axis> = reader.axes.iter().chain(reader.reduce.iter().flat_map(|r| &r.axes)).collect();
+    let innermost = |indices: &[Expr]| {
+        let vars: Vec<Expr> = indices.iter().flat_map(nodes).collect();
+        let is = |node: &Expr, axis: &Axis| matches!(node.kind(), ExprKind::Var(v) if *v == axis.var);
+        order.iter().rposition(|axis| vars.iter().any(|n| is(n, axis))).map_or(0, |at| at + 1)
+    };
+    let places = reader.body.iter().flat_map(nodes).filter_map(|e| match e.kind() {
+        ExprKind::Load(b, indices) if *b == tensor => Some(innermost(indices)),
+        _ => None,
+    });
+    let depth = places.max().unwrap_or(0);
+    let reads = order[..depth].iter().map(|a| a.extent as f64).product::<f64>();
     let size = graph.buffers[tensor].shape.iter().map(|&n| n as f64).product::<f64>();
     let Some(StageKind::Compute(producer)) =
         graph.stages.iter().find(|s| s.outputs.contains(&tensor)).map(|s| &s.kind)

@@ -6,9 +6,11 @@
 //! the cache, in place.
 
 mod conv;
+mod moves;
 mod product;
 mod product_i8;
 pub mod quantize_i8;
+mod row_epilogue;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -18,6 +20,7 @@ use fermata_ir::te::{Axis, Compute, Graph, Stage, StageKind, Tensor};
 use fermata_ir::tir::{BufferId, Expr, ExprKind, Range, Region, Stmt, VarId};
 use fermata_ir::types::DType;
 
+use super::held::held_tensors;
 use super::inline::{Env, Inliner, nodes, rebuild};
 use super::nest::{Nest, Refusal};
 use super::rules_cpu::{Scheduled, finish};
@@ -46,12 +49,22 @@ pub struct Anchored<'a> {
     pub tensor: BufferId,
     /// Which intrinsic that is.
     kind: Kind<'a>,
-    /// The stage that the kernel writes: the anchor's own, or the epilogue's.
+    /// The stage that the kernel writes: the anchor's own, the epilogue's, or one that moves its elements.
     pub root: &'a Stage,
-    /// The element of the root's result, over its axes; a load of `tensor` where there is no epilogue.
+    /// The element of the epilogue's result, over its axes; a load of `tensor` where there is no epilogue.
     pub element: Expr,
-    /// The root's axes.
+    /// The axes of the epilogue.
     pub axes: Vec<Axis>,
+    /// Where the epilogue reduces over rows of the result: how.
+    rows: Option<RowEpilogue>,
+}
+
+/// An epilogue that needs whole rows of what an intrinsic computes.
+struct RowEpilogue {
+    /// Its element, nothing inlined.
+    body: Expr,
+    /// Tensors whose row is computed once, before all else.
+    held: Vec<BufferId>,
 }
 
 /// What an intrinsic computes.
@@ -74,7 +87,9 @@ fn kind<'a>(graph: &Graph, origins: &'a Origins, tensor: BufferId) -> Option<Kin
     }
     let stage = graph.stages.iter().find(|s| s.outputs == [tensor])?;
     let StageKind::Compute(compute) = &stage.kind else { return None };
-    let product = Product::find(graph, compute)?;
+    let seen = moves::seen_through(graph, compute);
+    let product = seen.and_then(|body| Product::find(graph, compute, &body));
+    let product = product.or_else(|| Product::find(graph, compute, compute.body.first()?))?;
     product.operands().iter().all(|&b| graph.buffers[b].dtype == DType::F32).then_some(Kind::Product(product))
 }
 
@@ -95,50 +110,92 @@ pub fn tensorized(graph: &Graph, origins: &Origins) -> Tensorized {
 }
 
 /// The anchor that a root stage can be computed with: itself, or the only tensor of an
-/// intrinsic that it reads, at its own axes.
+/// intrinsic that it reads, at its own axes or moved as a whole.
 pub fn anchor<'a>(
     graph: &'a Graph,
     origins: &'a Origins,
     tensorized: &Tensorized,
     root: &'a Stage,
-    compute: &Compute,
+    compute: &'a Compute,
     kept: &BTreeSet<BufferId>,
 ) -> Option<Anchored<'a>> {
     let [output] = root.outputs[..] else { return None };
-    let axes = compute.axes.clone();
-    let identity: Vec<Expr> = axes.iter().map(Axis::expr).collect();
     if tensorized.contains_key(&output) {
-        let element = Expr::new(ExprKind::Load(output, identity), DType::F32);
-        return Some(Anchored { tensor: output, kind: kind(graph, origins, output)?, root, element, axes });
+        let (element, axes) = own_element(output, compute);
+        return Some(Anchored {
+            tensor: output,
+            kind: kind(graph, origins, output)?,
+            root,
+            element,
+            axes,
+            rows: None,
+        });
     }
-    if compute.reduce.is_some() {
+    let moved = moves::destination(graph, origins, root);
+    let (base, compute) = match moved.as_ref().map(|m| (m.source, &m.source.kind)) {
+        Some((source, StageKind::Compute(compute))) => (source.outputs[0], compute),
+        _ => (output, compute),
+    };
+    if compute.reduce.is_some() && !tensorized.contains_key(&base) {
         return None;
     }
-    let element = Inliner::new(graph, kept).instantiate(&compute.body[0], &Env::new());
+    let (element, axes) = match tensorized.contains_key(&base) {
+        true => own_element(base, compute),
+        false if base != output && kept.contains(&base) => return None,
+        false => (Inliner::new(graph, kept).instantiate(&compute.body[0], &Env::new()), compute.axes.clone()),
+    };
+    let tensor = only_anchor(tensorized, &element, &axes)?;
+    let mut kind = kind(graph, origins, tensor)?;
+    if let Some(moved) = &moved {
+        let Kind::Product(product) = &mut kind else { return None };
+        product.send_to(graph, output, &moved.steps)?;
+    }
+    let fits = graph.buffers[tensor].shape == graph.buffers[base].shape
+        && graph.buffers[output].dtype == DType::F32
+        && reads_operands_in_view(graph, &element, &kind)
+        && readers(graph, kept, tensor) == 1;
+    let rows = match reads_reduction(graph, &element, kept) {
+        true if moved.is_some() => return None,
+        true => Some(row_epilogue(graph, kept, compute, (tensor, &kind), &element)?),
+        false => None,
+    };
+    fits.then_some(Anchored { tensor, kind, root, element, axes, rows })
+}
+
+/// The elements of a tensor itself, over the axes of its compute.
+fn own_element(tensor: BufferId, compute: &Compute) -> (Expr, Vec<Axis>) {
+    let identity: Vec<Expr> = compute.axes.iter().map(Axis::expr).collect();
+    (Expr::new(ExprKind::Load(tensor, identity), DType::F32), compute.axes.clone())
+}
+
+/// The tensor of an intrinsic that an element reads, if it is one and read at the element's own place.
+fn only_anchor(tensorized: &Tensorized, element: &Expr, axes: &[Axis]) -> Option<BufferId> {
     let mut anchors = BTreeSet::new();
-    for node in nodes(&element) {
+    for node in nodes(element) {
         if let ExprKind::Load(b, indices) = node.kind()
             && tensorized.contains_key(b)
         {
-            if !indices.iter().zip(&axes).all(|(i, axis)| stands_at(i, axis)) {
+            if !indices.iter().zip(axes).all(|(i, axis)| stands_at(i, axis)) {
                 return None;
             }
             anchors.insert(*b);
         }
     }
-    let tensor = *anchors.first()?;
-    let kind = kind(graph, origins, tensor)?;
-    let same = graph.buffers[tensor].shape == graph.buffers[output].shape
-        && graph.buffers[output].dtype == DType::F32
-        && !reads_reduction(graph, &element, kept)
-        && reads_operands_in_view(graph, &element, &kind);
-    (anchors.len() == 1 && same && readers(graph, kept, tensor) == 1).then_some(Anchored {
-        tensor,
-        kind,
-        root,
-        element,
-        axes,
-    })
+    anchors.first().copied().filter(|_| anchors.len() == 1)
+}
+
+/// How an epilogue reduces over the rows of a product, if one kernel can hold that.
+fn row_epilogue(
+    graph: &Graph,
+    kept: &BTreeSet<BufferId>,
+    root: &Compute,
+    (tensor, kind): (BufferId, &Kind<'_>),
+    element: &Expr,
+) -> Option<RowEpilogue> {
+    let Kind::Product(product) = kind else { return None };
+    let fits = product.holds_rows()
+        && row_epilogue::holds(graph, kept, (tensor, &product.operands()), &root.axes, element);
+    fits.then(|| RowEpilogue { body: root.body[0].clone(), held: held_tensors(graph, root, kept) })
 }
 
 /// True if what an epilogue reads of a product's operands is there in the view that the product has of them.

@@ -11,16 +11,23 @@ use fermata_ir::tir::linear::Linear;
 use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
+use super::super::held::hold_row;
 use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
-use super::{Anchored, TILE_FLOPS, clipped, close, epilogue, intrin, range, replace_loads, var};
+use super::{Anchored, RowEpilogue, TILE_FLOPS, clipped, close, epilogue, intrin, range, replace_loads, var};
 
 /// Rows of a tile at most: its part of the left operand stays in the second-level cache.
 const MAX_ROWS: usize = 128;
 
 /// The largest size that the intrinsics take.
 const MAX_SIZE: usize = 1 << 20;
+
+/// Rows of a tile at least, where the epilogue reduces over them and so takes all columns.
+const MIN_WHOLE_ROWS: usize = 8;
+
+/// Bytes of the right operand that each tile of whole rows may go through: it should stay in cache.
+const MAX_WHOLE_BYTES: usize = 1 << 20;
 
 /// Columns that the micro-kernels of unpacked operands take at a time.
 const PANEL: usize = 48;
@@ -56,6 +63,8 @@ pub struct Product {
     rows: Vec<Axis>,
     column: Axis,
     k: usize,
+    /// Where the result's elements go, if not one after the other.
+    result: Option<View>,
 }
 
 /// A load of an operand: its offset in elements, and its indices.
@@ -128,10 +137,11 @@ impl<'a> Operand<'a> {
 }
 
 impl Product {
-    /// The product that a compute is, if it is one that an intrinsic computes.
-    pub fn find(graph: &Graph, compute: &Compute) -> Option<Product> {
+    /// The product that a compute is, if it is one that an intrinsic computes; `body` is what it
+    /// combines, with loads of the operands in whatever form they are there.
+    pub fn find(graph: &Graph, compute: &Compute, body: &Expr) -> Option<Product> {
         let reduce = compute.reduce.as_ref()?;
-        let ([k], [body], [identity]) = (&reduce.axes[..], &compute.body[..], &reduce.identity[..]) else {
+        let ([k], [_], [identity]) = (&reduce.axes[..], &compute.body[..], &reduce.identity[..]) else {
             return None;
         };
         let zero = matches!(identity.kind(), ExprKind::Const(c) if *c == Scalar::of(0f32));
@@ -155,14 +165,15 @@ impl Product {
         column: &Axis,
         k: &Axis,
     ) -> Option<Product> {
-        if a.buffer == b.buffer || !a.only_uses(outer.iter().chain([k])) {
+        if !a.only_uses(outer.iter().chain([k])) {
             return None;
         }
-        if let Some(nr) = b.panels(graph, column, k).filter(|_| k.extent <= MAX_SIZE) {
+        if let Some(nr) = b.panels(graph, column, k).filter(|_| k.extent <= MAX_SIZE && a.buffer != b.buffer)
+        {
             let left = a.view(graph, outer, k, &[])?;
             let right = Right::Panels { buffer: b.buffer, nr };
             let (rows, column) = (outer.to_vec(), column.clone());
-            return Some(Product { left, right, batch: Vec::new(), rows, column, k: k.extent });
+            return Some(Product { left, right, batch: Vec::new(), rows, column, k: k.extent, result: None });
         }
         if !b.only_uses(outer.iter().chain([column, k])) {
             return None;
@@ -178,8 +189,30 @@ impl Product {
         let by_columns = || b.view(graph, one(column), k, batch).map(Right::Columns);
         let right = b.view(graph, one(k), column, batch).map(Right::Rows).or_else(by_columns)?;
         let (batch, rows, column) = (batch.to_vec(), rows.to_vec(), column.clone());
-        let product = Product { left, right, batch, rows, column, k: k.extent };
-        product.is_worth_it().then_some(product)
+        let product = Product { left, right, batch, rows, column, k: k.extent, result: None };
+        (product.is_worth_it() && product.sees_one_matrix()).then_some(product)
+    }
+
+    /// Two views of one buffer have to be of one matrix.
+    fn sees_one_matrix(&self) -> bool {
+        let views = self.views();
+        views.iter().all(|v| v.buffer != self.left.buffer || v.width == self.left.width)
+    }
+
+    /// Has the result written to another tensor, where neighbours on each axis are `steps` apart.
+    pub fn send_to(&mut self, graph: &Graph, output: BufferId, steps: &[usize]) -> Option<()> {
+        let axes = self.batch.iter().chain(&self.rows).chain([&self.column]);
+        let place = axes.zip(steps).fold(Expr::int(0), |sum, (axis, &step)| sum + axis.expr() * step);
+        let result = Operand { buffer: output, indices: &[], offset: Linear::of(&place) };
+        self.result = Some(result.view(graph, &self.rows, &self.column, &self.batch)?);
+        Some(())
+    }
+
+    /// True if a tile of whole rows is a good one.
+    pub fn holds_rows(&self) -> bool {
+        let tiling = Tiling::of_whole_rows(self);
+        let bytes = self.k.saturating_mul(self.column.extent).saturating_mul(4);
+        bytes <= MAX_WHOLE_BYTES && tiling.rows >= MIN_WHOLE_ROWS
     }
 
     /// One column of results, or one row by columns of the right operand, is a dot product each
@@ -244,6 +277,15 @@ impl Tiling {
         let columns = columns.min(n.next_multiple_of(panel));
         Tiling { rows, columns, row_tiles: m.div_ceil(rows), column_tiles: n.div_ceil(columns) }
     }
+
+    /// Tiles that have all columns.
+    fn of_whole_rows(product: &Product) -> Tiling {
+        let (m, columns) = (product.m(), product.column.extent);
+        let fitting = (TILE_FLOPS / (2 * columns * product.k).max(1)).clamp(2 * MIN_WHOLE_ROWS, MAX_ROWS);
+        // At least four tiles, so that a second worker finds work.
+        let rows = fitting.min(m).min((product.batches() * m).div_ceil(4));
+        Tiling { rows, columns, row_tiles: m.div_ceil(rows), column_tiles: 1 }
+    }
 }
 
 /// Where a tile lies: its batch, first row and column, and their numbers.
@@ -257,7 +299,10 @@ struct Place {
 
 /// Emits the kernel.
 pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, product: &Product) -> Result<Scheduled, Refusal> {
-    let tiling = Tiling::new(product);
+    let tiling = match anchored.rows {
+        Some(_) => Tiling::of_whole_rows(product),
+        None => Tiling::new(product),
+    };
     let output = anchored.root.outputs[0];
     let element = see_as_matrices(&mut nest, anchored, product);
     let tiles = product.batches() * tiling.row_tiles * tiling.column_tiles;
@@ -266,8 +311,10 @@ pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, product: &Product) -> R
     let place = place(&mut nest, product, &tiling, var(tile));
     let call = call(product, output, &place);
     nest.push(call);
-    if let Some(element) = element {
-        emit_epilogue(&mut nest, anchored, product, &element, place)?;
+    match (&anchored.rows, element) {
+        (Some(rows), _) => emit_row_epilogue(&mut nest, anchored, product, rows, place)?,
+        (None, Some(element)) => emit_epilogue(&mut nest, anchored, product, &element, place)?,
+        (None, None) => {}
     }
     nest.close();
     Ok(close(nest, anchored.root))
@@ -295,7 +342,10 @@ fn place(nest: &mut Nest<'_>, product: &Product, tiling: &Tiling, tile: Expr) ->
 fn call(product: &Product, output: BufferId, at: &Place) -> Stmt {
     let k = product.k;
     let batch = at.batch.iter().map(|b| range(b, 1i64));
-    let result = batch.chain([range(&at.m0, &at.rows), range(&at.n0, &at.columns)]).collect();
+    let result = match &product.result {
+        Some(view) => region(view, [(&at.m0, &at.rows), (&at.n0, &at.columns)]).ranges,
+        None => batch.chain([range(&at.m0, &at.rows), range(&at.n0, &at.columns)]).collect(),
+    };
     let left = region(&product.left, [(&at.m0, &at.rows), (&Expr::int(0), &k.into())]);
     let regions = |right| vec![Region { buffer: output, ranges: result }, left, right];
     let sizes = vec![at.rows.clone(), at.columns.clone(), k.into()];
@@ -336,9 +386,14 @@ fn see_as_matrices(nest: &mut Nest<'_>, anchored: &Anchored<'_>, product: &Produ
         nest.func.buffers[view.buffer].shape = vec![size / view.width, view.width];
         seen.push((view.buffer, shape));
     }
-    let matrix = [product.m(), product.column.extent];
-    let batches = (product.batches() > 1).then(|| product.batches());
-    nest.func.buffers[anchored.root.outputs[0]].shape = batches.into_iter().chain(matrix).collect();
+    let output = &mut nest.func.buffers[anchored.root.outputs[0]].shape;
+    *output = match &product.result {
+        Some(view) => vec![output.iter().product::<usize>() / view.width, view.width],
+        None => {
+            let batches = (product.batches() > 1).then(|| product.batches());
+            batches.into_iter().chain([product.m(), product.column.extent]).collect()
+        }
+    };
     element.map(|element| {
         replace_loads(&element, &mut |buffer, indices| {
             let (_, shape) = seen.iter().find(|(b, _)| *b == buffer)?;
@@ -372,11 +427,55 @@ fn emit_epilogue(
     env.insert(standing(&product.column), column.clone());
     let element = nest.inliner().instantiate(element, &env);
     // The result's own element is the tile's, whatever its index was made of.
-    let indices: Vec<Expr> = at.batch.into_iter().chain([row, column]).collect();
+    let indices: Vec<Expr> = match &product.result {
+        Some(view) => vec![view.row.clone() + row, view.column.clone() + column],
+        None => at.batch.into_iter().chain([row, column]).collect(),
+    };
     let own = Expr::new(ExprKind::Load(output, indices.clone()), DType::F32);
     let element = replace_loads(&element, &mut |b, _| (b == output).then(|| own.clone()));
     let value = nest.place(&element)?;
     nest.push(Stmt::Store { buffer: output, indices, value });
+    nest.close();
+    nest.close();
+    Ok(())
+}
+
+/// The stages that reduce over whole rows, row by row, in place.
+fn emit_row_epilogue(
+    nest: &mut Nest<'_>,
+    anchored: &Anchored<'_>,
+    product: &Product,
+    rows: &RowEpilogue,
+    at: Place,
+) -> Result<(), Refusal> {
+    let output = anchored.root.outputs[0];
+    let (last, leading) = anchored.axes.split_last().expect("a product has columns");
+    let i = nest.var("i", DType::I64);
+    nest.open(i, at.rows, LoopKind::Serial);
+    let row = nest.bind_fresh_named("row", at.m0 + var(i));
+    // Places are variables or 0, so that what is read at one place is seen to be.
+    let own: Vec<&Axis> = product.batch.iter().chain(&product.rows).collect();
+    let moving: Vec<Axis> = product.rows.iter().filter(|a| a.extent > 1).cloned().collect();
+    let mut env: Env = leading.iter().map(|a| (a.var, Expr::int(0))).collect();
+    let batch = product.batch.iter().filter(|a| a.extent > 1).map(|a| (a.clone(), a.expr()));
+    for (axis, value) in batch.chain(row_axes(&moving, &row)).collect::<Vec<_>>() {
+        let value = nest.bind_fresh_named("at", value);
+        let standing = own.iter().zip(leading).find(|(mine, _)| mine.var == axis.var);
+        env.extend(standing.map(|(_, axis)| (axis.var, value)));
+    }
+    let place: Vec<Expr> = leading.iter().map(|a| env[&a.var].clone()).collect();
+    let prefix: Vec<Expr> = at.batch.into_iter().chain([row]).collect();
+    nest.inliner().hold(anchored.tensor, output, prefix.clone(), place);
+    for &tensor in &rows.held {
+        hold_row(nest, tensor, &anchored.axes, last, &env)?;
+    }
+    let j = nest.var("j", DType::I64);
+    nest.open(j, at.columns, LoopKind::Vectorized);
+    nest.declare_axis_as(last, j);
+    env.insert(last.var, var(j));
+    let element = nest.inliner().instantiate(&rows.body, &env);
+    let value = nest.place(&element)?;
+    nest.push(Stmt::Store { buffer: output, indices: prefix.into_iter().chain([var(j)]).collect(), value });
     nest.close();
     nest.close();
     Ok(())

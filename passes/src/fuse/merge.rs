@@ -1,0 +1,327 @@
+//! Joining of groups where the target holds the two of them in fewer launches.
+//!
+//! A group whose value one other group alone reads is tried together with it: both are lowered by
+//! the target's own schedules, alone and joined, and they are joined if that leaves fewer launches
+//! and no more work. So no rule here has to know what a kernel can hold, and no group lowers worse
+//! than its parts did.
+
+use std::collections::BTreeMap;
+
+use fermata_ir::diag::{Code, Diagnostic};
+use fermata_ir::entity::SecondaryMap;
+use fermata_ir::expr::{Args, Call, Callee, Expr, ExprId, Function, Module, VarId};
+use fermata_ir::op::nn::{BATCH_MATMUL, DENSE, DENSE_PACK, FAST_SOFTMAX, LOG_SOFTMAX, MATMUL, SOFTMAX};
+use fermata_ir::op::norm::{GROUP_NORM, INSTANCE_NORM, L2_NORMALIZE, LAYER_NORM, RMS_NORM};
+use fermata_ir::op::quant::{QUANT_DENSE, QUANT_DENSE_PACK, QUANT_MATMUL};
+use fermata_ir::op::transform::TRANSPOSE;
+use fermata_ir::op::{AttrValue, Attrs, FusePattern, Op, OpDef, Purity};
+use fermata_ir::types::{FuncType, Type};
+use fermata_ir::walk;
+use indexmap::IndexMap;
+
+use super::extract::is_reshape_only;
+use super::group::Limits;
+use super::{is_primitive, is_reshape};
+use crate::lower::kernels::KernelSet;
+use crate::lower::plan::KernelId;
+use crate::pass::PassContext;
+use crate::relay::rewrite::{instantiate, rebuild};
+use crate::target::Target;
+use crate::tir::work;
+
+/// Sums of products.
+const PRODUCTS: [&OpDef; 7] =
+    [&DENSE, &MATMUL, &DENSE_PACK, &BATCH_MATMUL, &QUANT_DENSE, &QUANT_DENSE_PACK, &QUANT_MATMUL];
+
+/// Operators that need a row of their argument at once, besides plain reductions.
+const ROWS: [&OpDef; 8] = [
+    &SOFTMAX,
+    &FAST_SOFTMAX,
+    &LOG_SOFTMAX,
+    &LAYER_NORM,
+    &GROUP_NORM,
+    &INSTANCE_NORM,
+    &RMS_NORM,
+    &L2_NORMALIZE,
+];
+
+/// What joined groups may cost more than alone, in hundredths: the estimate is no finer.
+const SLACK: u64 = 110;
+
+/// What lowering says of groups, each asked for once.
+pub struct Trial {
+    kernels: KernelSet,
+    work: BTreeMap<KernelId, u64>,
+    limits: Limits,
+}
+
+/// What a group costs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Cost {
+    launches: usize,
+    work: u64,
+}
+
+impl Trial {
+    /// Nothing asked yet, for a target; no group grows beyond the limits.
+    pub fn new(target: Target, limits: Limits) -> Trial {
+        Trial { kernels: KernelSet::new(target), work: BTreeMap::new(), limits }
+    }
+
+    /// The cost of a group; `None` if it cannot be lowered.
+    fn cost(&mut self, module: &Module, expr: ExprId, func: &Function) -> Option<Cost> {
+        if func.attrs.contains_key("relay.reshape_only") {
+            return Some(Cost { launches: 0, work: 0 });
+        }
+        let lowered = self.kernels.lower(module, expr, func).ok()?;
+        let mut cost = Cost { launches: lowered.launches.len(), work: 0 };
+        for launch in &lowered.launches {
+            let kernel = &self.kernels.kernels()[launch.kernel].func;
+            let work = *self.work.entry(launch.kernel).or_insert_with(|| work::of(kernel));
+            cost.work = cost.work.saturating_add(work);
+        }
+        Some(cost)
+    }
+}
+
+/// The body with its groups joined as far as that pays.
+pub fn merge(module: &mut Module, body: ExprId, trial: &mut Trial, context: &mut PassContext) -> ExprId {
+    let before = walk::use_counts(module, &[body]);
+    let mut uses: SecondaryMap<ExprId, u32> = SecondaryMap::new();
+    rebuild(module, body, &mut |module, old, new| {
+        let mut at = new;
+        while let Some(joined) = join_one(module, at, &mut uses, trial, context) {
+            at = joined;
+        }
+        uses[at] = before[old];
+        at
+    })
+}
+
+/// A call of a group.
+struct Group {
+    callee: ExprId,
+    func: Function,
+    args: Args,
+    kinds: Kinds,
+}
+
+impl Group {
+    fn of(module: &Module, expr: ExprId) -> Option<Group> {
+        let Expr::Call(Call { callee: Callee::Expr(callee), args, .. }) = &module.exprs[expr] else {
+            return None;
+        };
+        let Expr::Func(func) = &module.exprs[*callee] else { return None };
+        let kinds = Kinds::of(module, func);
+        is_primitive(func).then(|| Group {
+            callee: *callee,
+            func: Function::clone(func),
+            args: args.clone(),
+            kinds,
+        })
+    }
+}
+
+/// What there is in a group.
+#[derive(Clone, Copy, Default)]
+struct Kinds {
+    product: bool,
+    row: bool,
+    other: bool,
+    nodes: u32,
+}
+
+impl Kinds {
+    fn of(module: &Module, func: &Function) -> Kinds {
+        let mut kinds = Kinds::default();
+        for expr in walk::post_order(module, &[func.body]) {
+            kinds.nodes += 1;
+            if let Some((op, _)) = module.as_op_call(expr) {
+                kinds.add(op);
+            }
+        }
+        kinds
+    }
+
+    fn add(&mut self, op: Op) {
+        let is = |defs: &[&'static OpDef]| defs.iter().any(|def| op.is(def));
+        if is(&PRODUCTS) {
+            self.product = true;
+        } else if is(&ROWS) || op.pattern == FusePattern::CommReduce {
+            self.row = true;
+        } else if op.pattern > FusePattern::Injective || op.purity != Purity::Pure {
+            self.other = true;
+        }
+    }
+
+    /// True if a kernel might hold this group and then that one.
+    fn may_feed(self, then: Kinds) -> bool {
+        let one_anchor = !(self.product && then.product) && !(self.row && then.product);
+        let some_anchor = self.product || self.row || then.product || then.row;
+        one_anchor && some_anchor && !self.other && !then.other
+    }
+}
+
+/// Joins a group with the first of its arguments that it may be joined with.
+fn join_one(
+    module: &mut Module,
+    expr: ExprId,
+    uses: &mut SecondaryMap<ExprId, u32>,
+    trial: &mut Trial,
+    context: &mut PassContext,
+) -> Option<ExprId> {
+    let consumer = Group::of(module, expr)?;
+    let mut tried = Vec::new();
+    for &arg in &consumer.args {
+        if tried.contains(&arg) {
+            continue;
+        }
+        tried.push(arg);
+        let Some(producer) = Group::of(module, arg) else { continue };
+        if !producer.kinds.may_feed(consumer.kinds) {
+            continue;
+        }
+        let own = consumer.args.iter().filter(|&&a| a == arg).count();
+        if uses[arg] as usize != own {
+            tell(module, expr, (&producer, &consumer), "others read its value too", context);
+            continue;
+        }
+        match try_join(module, expr, (arg, &producer), &consumer, trial) {
+            Ok((joined, won)) if context.take_fuel() => {
+                let won = format!("{} launches fewer", won);
+                tell(module, expr, (&producer, &consumer), &won, context);
+                let shared = producer.args.iter().filter(|a| consumer.args.contains(a));
+                let shared: Vec<ExprId> = shared.copied().collect();
+                shared.into_iter().for_each(|a| uses[a] = uses[a].saturating_sub(1));
+                return Some(joined);
+            }
+            Ok(_) => return None,
+            Err(why) => tell(module, expr, (&producer, &consumer), &why, context),
+        }
+    }
+    None
+}
+
+/// The call of two groups as one, and how many launches that saves.
+///
+/// # Errors
+/// Why they are better apart.
+fn try_join(
+    module: &mut Module,
+    expr: ExprId,
+    (value, producer): (ExprId, &Group),
+    consumer: &Group,
+    trial: &mut Trial,
+) -> Result<(ExprId, usize), String> {
+    if producer.kinds.nodes.saturating_add(consumer.kinds.nodes) > trial.limits.nodes {
+        return Err("together they have more than `max_depth` nodes".into());
+    }
+    let joined = joined(module, expr, (value, producer), consumer);
+    let together = Group::of(module, joined).expect("a group was made");
+    if !ends_in_shape(module, &together.func) {
+        return Err("together they would end in another shape than the product in them".into());
+    }
+    if trial.limits.args > 0 && together.args.len() + 1 > trial.limits.args as usize {
+        return Err("together they have more than `max_args` arguments and results".into());
+    }
+    let mut cost = |group: &Group| trial.cost(module, group.callee, &group.func);
+    let (Some(first), Some(second)) = (cost(producer), cost(consumer)) else {
+        return Err("one of them has no code".into());
+    };
+    let Some(both) = cost(&together) else { return Err("together they have no code".into()) };
+    let apart = first.launches + second.launches;
+    if both.launches >= apart {
+        return Err(format!("together they are {} launches, as they are alone", both.launches));
+    }
+    let work = first.work.saturating_add(second.work);
+    if both.work > work.saturating_mul(SLACK) / 100 {
+        return Err(format!("together they are more work: {} against {work}", both.work));
+    }
+    Ok((joined, apart - both.launches))
+}
+
+/// True if the result of a group with a product has the product's shape, but for reshapes and
+/// transposes at the end.
+fn ends_in_shape(module: &Module, func: &Function) -> bool {
+    let mut end = func.body;
+    while let Some((op, call)) = module.as_op_call(end) {
+        if !(op.is(&TRANSPOSE) || is_reshape(op)) {
+            break;
+        }
+        end = call.args[0];
+    }
+    let order = walk::post_order(module, &[func.body]);
+    let mut products = order
+        .into_iter()
+        .filter(|&e| module.as_op_call(e).is_some_and(|(op, _)| PRODUCTS.iter().any(|def| op.is(def))));
+    let shape = |e: ExprId| module.types[e].as_tensor().map(|t| &t.shape);
+    products.all(|product| shape(product) == shape(end))
+}
+
+/// A call of a group that computes what the two compute.
+fn joined(
+    module: &mut Module,
+    expr: ExprId,
+    (value, producer): (ExprId, &Group),
+    consumer: &Group,
+) -> ExprId {
+    let mut params: IndexMap<ExprId, VarId> = IndexMap::new();
+    let mut inside = |module: &mut Module, arg: ExprId| {
+        let ty = module.types[arg].clone();
+        let next = params.len();
+        let var = *params.entry(arg).or_insert_with(|| module.var(format!("p{next}"), ty.clone()));
+        let id = module.add(Expr::Var(var));
+        module.types[id] = ty;
+        id
+    };
+    let mut made = None;
+    let mut args = Vec::new();
+    for &arg in &consumer.args {
+        args.push(if arg == value {
+            *made.get_or_insert_with(|| {
+                let own: Vec<ExprId> = producer.args.iter().map(|&a| inside(module, a)).collect();
+                instantiate(module, &producer.func, &own)
+            })
+        } else {
+            inside(module, arg)
+        });
+    }
+    let body = instantiate(module, &consumer.func, &args);
+    let vars: Vec<VarId> = params.values().copied().collect();
+    let ret = module.types[expr].clone();
+    let mut attrs: IndexMap<_, _> = [("Primitive".into(), AttrValue::Int(1))].into();
+    if is_reshape_only(module, body) {
+        attrs.insert("relay.reshape_only".into(), AttrValue::Int(1));
+    }
+    let types: Vec<Type> = vars.iter().map(|&v| module.vars[v].ty.clone()).collect();
+    let ty = FuncType { type_params: Vec::new(), params: types, ret: ret.clone() };
+    let func = Function { type_params: Vec::new(), params: vars, body, ret: ret.clone(), attrs };
+    let func = module.add_like(Expr::Func(Box::new(func)), expr);
+    module.types[func] = Type::Func(ty.into());
+    let call =
+        Call { callee: Callee::Expr(func), args: params.keys().copied().collect(), attrs: Attrs::NONE };
+    let call = module.add_like(Expr::Call(call), expr);
+    module.types[call] = ret;
+    call
+}
+
+/// Says what became of two groups.
+fn tell(
+    module: &Module,
+    at: ExprId,
+    (producer, consumer): (&Group, &Group),
+    why: &str,
+    context: &mut PassContext,
+) {
+    if !context.want_remarks {
+        return;
+    }
+    let last = |group: &Group| {
+        let order = walk::post_order(module, &[group.func.body]);
+        let ops = order.into_iter().filter_map(|e| Some(module.as_op_call(e)?.0.name()));
+        ops.last().unwrap_or("tuple")
+    };
+    let (first, second) = (last(producer), last(consumer));
+    let message = format!("the groups of `{first}` and `{second}`: {why}");
+    context.remarks.push(Diagnostic::warning(Code::PASS, message).at(module.spans[at].clone()));
+}
