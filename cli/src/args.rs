@@ -2,6 +2,7 @@
 
 mod inputs;
 mod pipeline;
+mod tools;
 
 use std::path::PathBuf;
 
@@ -10,6 +11,7 @@ use clap::{Arg, ArgAction, Args, CommandFactory, Parser, Subcommand, ValueEnum};
 
 pub use inputs::{Fill, InputArgs, ToleranceArgs};
 pub use pipeline::{PipelineArgs, PrintArgs, WatchArgs};
+pub use tools::{BisectArgs, CheckArgs, Handed, ReduceArgs, ReportArgs};
 
 /// The command line as clap knows it. Help is short under both its flags: a line a flag.
 pub fn command() -> clap::Command {
@@ -58,6 +60,12 @@ pub enum Verb {
     Profile(ProfileArgs),
     /// Say what is in a model or an artifact
     Inspect(InspectArgs),
+    /// Find the rewrite that broke a model
+    Bisect(BisectArgs),
+    /// Make a failing model small
+    Reduce(ReduceArgs),
+    /// Write a page on what the passes make of a model
+    Report(ReportArgs),
     /// List operators, passes, intrinsics or targets
     List(ListArgs),
     /// Say what this machine offers
@@ -80,6 +88,7 @@ impl Verb {
             Verb::Inspect(args) => args.json,
             Verb::Doctor(args) => args.json,
             Verb::Colocate(args) => args.json,
+            Verb::Bisect(_) | Verb::Reduce(_) | Verb::Report(_) => false,
             Verb::Compile(_)
             | Verb::Opt(_)
             | Verb::Run(_)
@@ -122,6 +131,10 @@ pub struct ModelArgs {
 pub enum Emit {
     /// The program after the passes
     Relay,
+    /// Its graph, for Graphviz
+    Dot,
+    /// Its graph, as a picture
+    Svg,
     /// Tensor Expressions of each group
     Te,
     /// Scheduled kernels as TVMScript
@@ -162,6 +175,17 @@ pub struct CompileArgs {
     pub emit_dir: Option<PathBuf>,
 }
 
+/// What `opt` prints.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OptEmit {
+    /// The program
+    Relay,
+    /// Its graph, for Graphviz
+    Dot,
+    /// Its graph, as a picture
+    Svg,
+}
+
 /// `fermata opt`.
 #[derive(Args, Clone)]
 pub struct OptArgs {
@@ -173,6 +197,9 @@ pub struct OptArgs {
     pub watch: WatchArgs,
     #[command(flatten)]
     pub print: PrintArgs,
+    /// What to print
+    #[arg(long, value_enum, default_value = "relay", help_heading = "Printing")]
+    pub emit: OptEmit,
     /// Print types as comments
     #[arg(long, help_heading = "Printing")]
     pub show_types: bool,

@@ -21,7 +21,7 @@ use fermata_runtime::detect;
 use crate::args::{CompileArgs, Emit, PipelineArgs, PrintArgs, WatchArgs};
 use crate::model::{self, Bindings, Model};
 use crate::watch::Watch;
-use crate::{Driver, Failure, Streams, crash, cuda, output, quantize};
+use crate::{Driver, Failure, Streams, crash, cuda, graph, output, quantize};
 
 /// A compiled program.
 pub struct Compiled {
@@ -239,7 +239,7 @@ pub(crate) fn command(
     let bindings = Bindings::new(&args.model)?;
     let target = any_target(&args.pipeline)?;
     let mut module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
-    let needs_sizes = args.emit.iter().any(|e| *e != Emit::Relay);
+    let needs_sizes = args.emit.iter().any(|e| !matches!(e, Emit::Relay | Emit::Dot | Emit::Svg));
     if needs_sizes {
         bound::check(&module).map_err(|d| Failure::refused(d, &module.sources))?;
     }
@@ -250,12 +250,17 @@ pub(crate) fn command(
         false => String::new(),
     };
     let relay = output::module_text(&module, &args.print, false);
-    for (emit, text) in [(Emit::Relay, relay), (Emit::Te, te)] {
+    let drawn = |emit: Emit, draw: fn(&graph::Picture) -> String| match args.emit.contains(&emit) {
+        true => draw(&graph::build(&module)),
+        false => String::new(),
+    };
+    let (dot, svg) = (drawn(Emit::Dot, graph::dot::file), drawn(Emit::Svg, graph::svg::file));
+    for (emit, text) in [(Emit::Relay, relay), (Emit::Te, te), (Emit::Dot, dot), (Emit::Svg, svg)] {
         if args.emit.contains(&emit) {
             output::write(&emitted_path(args, emit)?, text.as_bytes(), streams)?;
         }
     }
-    if args.emit.iter().all(|e| matches!(e, Emit::Relay | Emit::Te)) {
+    if args.emit.iter().all(|e| matches!(e, Emit::Relay | Emit::Te | Emit::Dot | Emit::Svg)) {
         return Ok(0);
     }
     match target {
@@ -286,7 +291,7 @@ fn emit_cpu(
                 output::write_artifact(&c.module, &c.program, code, &emitted_path(args, emit)?)?;
                 continue;
             }
-            Emit::Relay | Emit::Te | Emit::Cuda | Emit::Ptx | Emit::Cubin => continue,
+            Emit::Relay | Emit::Te | Emit::Dot | Emit::Svg | Emit::Cuda | Emit::Ptx | Emit::Cubin => continue,
         };
         output::write(&emitted_path(args, emit)?, &content, streams)?;
     }
@@ -316,7 +321,7 @@ fn emit_cuda(
                 let code = artifact::Code::Cuda(&kernels, binaries.as_deref(), target);
                 output::write_artifact(module, &program, code, &emitted_path(args, emit)?)?;
             }
-            Emit::Relay | Emit::Te | Emit::Clif | Emit::Asm => {}
+            Emit::Relay | Emit::Te | Emit::Dot | Emit::Svg | Emit::Clif | Emit::Asm => {}
         }
     }
     Ok(())
@@ -345,6 +350,8 @@ pub(crate) fn extension(emit: Emit) -> &'static str {
     match emit {
         Emit::Relay => "relay",
         Emit::Te => "te",
+        Emit::Dot => "dot",
+        Emit::Svg => "svg",
         Emit::Tir => "tir",
         Emit::Clif => "clif",
         Emit::Asm => "asm",

@@ -8,14 +8,18 @@
 
 mod args;
 mod bench;
+mod bisect;
+mod check;
 mod colocate;
 mod compare;
 pub mod compile;
 mod crash;
 mod cuda;
 mod demo;
+mod diff;
 mod doctor;
 mod explain;
+mod graph;
 pub mod inputs;
 mod inspect;
 pub mod json;
@@ -25,6 +29,8 @@ mod opt;
 mod output;
 mod profile;
 mod quantize;
+mod reduce;
+mod report;
 mod run;
 mod split;
 mod streams;
@@ -129,6 +135,9 @@ impl Driver {
             Verb::Colocate(args) => colocate::command(self, args, streams),
             Verb::Profile(args) => profile::command(self, args, streams),
             Verb::Inspect(args) => inspect::command(self, args, streams),
+            Verb::Bisect(args) => bisect::command(self, args, streams),
+            Verb::Reduce(args) => reduce::command(self, args, streams),
+            Verb::Report(args) => report::command(self, args, streams),
             Verb::List(args) => list::command(self, args, streams),
             Verb::Doctor(args) => doctor::command(args, streams),
             Verb::Demo(args) => demo::command(self, args, streams),

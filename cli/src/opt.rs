@@ -5,10 +5,10 @@ use fermata_ir::expr::Module;
 use fermata_ir::front::Kind;
 use fermata_ir::tir;
 
-use crate::args::OptArgs;
+use crate::args::{OptArgs, OptEmit};
 use crate::compile::{optimise, pipeline};
 use crate::model::{self, Bindings, Opened};
-use crate::{Driver, Failure, Streams, crash, list, output, split};
+use crate::{Driver, Failure, Streams, crash, graph, list, output, split};
 
 /// `fermata opt`.
 pub(crate) fn command(driver: &Driver, args: &OptArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
@@ -93,6 +93,11 @@ fn optimised(
     streams: &mut Streams<'_>,
 ) -> Result<String, Failure> {
     optimise(driver, &mut module, &args.pipeline, &args.watch, &args.print, streams)?;
+    match args.emit {
+        OptEmit::Relay => {}
+        OptEmit::Dot => return Ok(graph::dot::file(&graph::build(&module))),
+        OptEmit::Svg => return Ok(graph::svg::file(&graph::build(&module))),
+    }
     let printed = output::printed(&module, &args.print, args.show_types);
     if let Some(path) = &args.print.weights_out {
         output::write_weights(&module, &printed, path, streams)?;

@@ -187,8 +187,13 @@ mod tests {
 
     fn written(path: &Path) -> Result<(), Failure> {
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-        let mut streams =
-            Streams { stdin: &mut std::io::empty(), stdout: &mut stdout, stderr: &mut stderr, color: false };
+        let mut streams = Streams {
+            stdin: &mut std::io::empty(),
+            stdout: &mut stdout,
+            stderr: &mut stderr,
+            color: false,
+            terminal: false,
+        };
         write(path, b"text", &mut streams)
     }
 

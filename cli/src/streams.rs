@@ -1,6 +1,6 @@
 //! Where a command reads and writes, and how it fails.
 
-use std::io::{ErrorKind, Read, Write};
+use std::io::{ErrorKind, IsTerminal, Read, Write};
 
 use anstream::AutoStream;
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics, SourceMap, nearest};
@@ -15,6 +15,8 @@ pub struct Streams<'a> {
     pub stderr: &'a mut dyn Write,
     /// Whether diagnostics are coloured.
     pub color: bool,
+    /// Whether somebody watches standard error, so that progress is worth telling.
+    pub terminal: bool,
 }
 
 /// Why a command did not do its work.
@@ -128,6 +130,7 @@ pub(crate) fn with_process_streams(f: impl FnOnce(&mut Streams<'_>) -> i32) -> i
         stdout: &mut stdout,
         stderr: &mut std::io::stderr().lock(),
         color,
+        terminal: std::io::stderr().is_terminal(),
     };
     let code = f(&mut streams);
     match stdout.flush() {

@@ -10,14 +10,10 @@ use fermata_ir::walk;
 use fermata_passes::manager::Instrument;
 use fermata_passes::pass::{Outcome, PassContext, PassDef};
 use fermata_passes::pipeline::Pipeline;
-use similar::TextDiff;
 
 use crate::args::{PrintArgs, WatchArgs};
 use crate::crash;
-use crate::{Failure, Streams, output};
-
-/// Lines around a change that a difference shows.
-const CONTEXT: usize = 3;
+use crate::{Failure, Streams, diff, output};
 
 /// What one pass did.
 struct Done {
@@ -84,9 +80,7 @@ impl<'a> Watch<'a> {
         let before = self.before.take().unwrap_or_default();
         let funcs = &self.args.filter_funcs;
         let (before, after) = (only_funcs(&before, funcs), only_funcs(after, funcs));
-        let diff = TextDiff::from_lines(&before, &after);
-        let mut unified = diff.unified_diff();
-        let shown = unified.context_radius(CONTEXT).header("before", "after");
+        let shown = diff::unified(&before, &after);
         self.text.push_str(&format!("// ----- {pass} -----\n{shown}"));
     }
 

@@ -14,8 +14,13 @@ const PROGRAM: &str = "#[version = \"0.0.5\"]\ndef @main(%x: Tensor[(batch, 4), 
 /// What a command line gave: exit code, standard output, standard error.
 fn run(driver: &Driver, words: &[&str]) -> (i32, String, String) {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let mut streams =
-        Streams { stdin: &mut PROGRAM.as_bytes(), stdout: &mut stdout, stderr: &mut stderr, color: false };
+    let mut streams = Streams {
+        stdin: &mut PROGRAM.as_bytes(),
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+        color: false,
+        terminal: false,
+    };
     let code = driver.run(["fermata"].iter().chain(words).map(Into::into), &mut streams);
     let text = |bytes| String::from_utf8(bytes).expect("it is text");
     (code, text(stdout), text(stderr))

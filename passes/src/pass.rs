@@ -1,7 +1,9 @@
 //! What a pass is: a named, documented, optioned function over a module.
 
-use fermata_ir::diag::{Diagnostic, Diagnostics};
-use fermata_ir::expr::Module;
+use std::collections::BTreeMap;
+
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
+use fermata_ir::expr::{ExprId, Module};
 
 use crate::target::Target;
 
@@ -99,6 +101,10 @@ pub struct PassContext {
     pub fuel: Option<u64>,
     /// How many rewrites fired.
     pub rewrites: u64,
+    /// How often each rule fired that has a name.
+    pub fired: BTreeMap<&'static str, u64>,
+    /// The rewrite that took the last of the fuel, if its rule has a name.
+    pub last_rewrite: Option<Diagnostic>,
     /// Remarks: what fired, what did not and why.
     pub remarks: Vec<Diagnostic>,
     /// Whether remarks are wanted; a pass need not build them otherwise.
@@ -152,6 +158,21 @@ impl PassContext {
             None => {}
         }
         self.rewrites += 1;
+        true
+    }
+
+    /// As [`PassContext::take_fuel`], for a rewrite of an expression by a rule, which is counted and,
+    /// if it is the last one that may be done, remembered.
+    pub fn fire(&mut self, rule: &'static str, module: &Module, at: ExprId) -> bool {
+        if !self.take_fuel() {
+            return false;
+        }
+        *self.fired.entry(rule).or_default() += 1;
+        if self.fuel == Some(0) {
+            let of = module.as_op_call(at).map_or_else(String::new, |(op, _)| format!(", of `{op}`"));
+            let rewrite = Diagnostic::warning(Code::PASS, format!("{rule}{of}"));
+            self.last_rewrite = Some(rewrite.at(module.spans[at].clone()));
+        }
         true
     }
 }

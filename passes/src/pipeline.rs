@@ -182,7 +182,16 @@ fn option(reader: &mut Reader<'_>, step: &mut Step) -> Result<(), Diagnostic> {
             OptionValue::Word(words) => format!("one of {}", words.replace('|', ", ")),
         };
         let at = value_at.min(reader.text.len());
-        return Err(reader.error(at, format!("the option `{name}` of `{pass}` takes {wanted}")));
+        let error = reader.error(at, format!("the option `{name}` of `{pass}` takes {wanted}"));
+        let words = match definition.default {
+            OptionValue::Bool(_) => "True|False",
+            OptionValue::Int(_) => "",
+            OptionValue::Word(words) => words,
+        };
+        return Err(match nearest(text, words.split('|')) {
+            Some(near) => error.help(format!("did you mean `{near}`?")),
+            None => error,
+        });
     };
     step.options[index].1 = value;
     Ok(())

@@ -158,8 +158,13 @@ pub fn split(command: &str) -> Result<Vec<String>, String> {
 /// Runs a command line, the program's name left out.
 pub fn run(driver: &Driver, words: &[String]) -> Output {
     let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
-    let mut streams =
-        Streams { stdin: &mut std::io::empty(), stdout: &mut stdout, stderr: &mut stderr, color: false };
+    let mut streams = Streams {
+        stdin: &mut std::io::empty(),
+        stdout: &mut stdout,
+        stderr: &mut stderr,
+        color: false,
+        terminal: false,
+    };
     let args = std::iter::once("fermata").chain(words.iter().map(|w| &**w));
     let code = driver.run(args.map(Into::into), &mut streams);
     let text = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();

@@ -6,6 +6,7 @@ pub mod case;
 pub mod filecheck;
 pub mod fuzz;
 pub mod generate;
+pub mod networks;
 pub mod onnx;
 pub mod preempt;
 pub mod rules;

@@ -116,4 +116,8 @@ codes! {
     EXPECTED = 903, "diagnostics are not as expected",
         "`fermata opt --verify-diagnostics` holds the errors of a text against its comments `// expected-error {{..}}`: \
          one did not come, or one came that no comment names. `@+1` and `@-1` mean the line after and before.";
+    CHECK = 904, "a check that leads nowhere",
+        "`fermata bisect` looks for the rewrite that makes a check fail, so the check must hold before the passes and \
+         fail after them; `fermata reduce` needs a check that fails. A check exits with 0 if the program is good, with \
+         125 if it cannot say, and with another code up to 127 if it is bad; a larger code ends the search.";
 }

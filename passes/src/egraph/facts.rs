@@ -76,6 +76,8 @@ pub struct Knowledge {
     pub fuel: Option<u64>,
     /// How often each rule changed something.
     pub fired: BTreeMap<&'static str, u64>,
+    /// The rule that changed something last.
+    pub last_fired: Option<&'static str>,
     constant_numbers: BTreeMap<(String, Vec<u8>), u32>,
     attr_numbers: BTreeMap<String, u32>,
 }

@@ -82,6 +82,12 @@ fn optimise(module: &mut Module, body: ExprId, context: &mut PassContext) -> Exp
     let fired: u64 = imported.graph.analysis.fired.values().sum();
     context.fuel = imported.graph.analysis.fuel;
     context.rewrites += fired;
+    for (&rule, count) in &imported.graph.analysis.fired {
+        *context.fired.entry(rule).or_default() += count;
+    }
+    if let (Some(0), Some(rule)) = (context.fuel, imported.graph.analysis.last_fired) {
+        context.last_rewrite = Some(Diagnostic::warning(Code::PASS, format!("{rule}, in the e-graph")));
+    }
     if fired == 0 {
         return body;
     }

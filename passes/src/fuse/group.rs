@@ -11,11 +11,15 @@
 use std::collections::BTreeSet;
 
 use fermata_ir::entity::{EntitySet, PrimaryMap, SecondaryMap};
+use fermata_ir::expr::Module;
 use fermata_ir::op::FusePattern;
 
 use super::dominator::{DomTree, post_dominators};
 use super::graph::{DataflowGraph, NodeId};
 use crate::pass::PassContext;
+
+/// The only rule there is.
+const JOIN: &str = "join an operator with what uses it";
 
 /// How large a group may be.
 #[derive(Clone, Copy, Debug)]
@@ -75,6 +79,7 @@ impl Groups {
 
     /// The partition that the phases make, within the limits, as Relay makes it if that is wanted.
     pub fn partition(
+        module: &Module,
         graph: &DataflowGraph,
         limits: Limits,
         relay: bool,
@@ -87,7 +92,7 @@ impl Groups {
             for node in graph.nodes.keys() {
                 let mut step = Step { graph, tree: &tree, groups: &mut groups, limits };
                 match step.goal(node, phase) {
-                    Some(Ok(sink)) if context.take_fuel() => {
+                    Some(Ok(sink)) if context.fire(JOIN, module, graph.nodes[node].expr) => {
                         step.commit(node, sink);
                         groups.decisions[node] = Some(Decision::Joined(sink));
                     }

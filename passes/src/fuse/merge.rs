@@ -29,6 +29,9 @@ use crate::relay::rewrite::{instantiate, rebuild};
 use crate::target::Target;
 use crate::tir::work;
 
+/// The only rule there is.
+const JOIN: &str = "join groups that are fewer launches together";
+
 /// Sums of products.
 const PRODUCTS: [&OpDef; 7] =
     [&DENSE, &MATMUL, &DENSE_PACK, &BATCH_MATMUL, &QUANT_DENSE, &QUANT_DENSE_PACK, &QUANT_MATMUL];
@@ -187,7 +190,7 @@ fn join_one(
             continue;
         }
         match try_join(module, expr, (arg, &producer), &consumer, trial) {
-            Ok((joined, won)) if context.take_fuel() => {
+            Ok((joined, won)) if context.fire(JOIN, module, expr) => {
                 let won = format!("{} launches fewer", won);
                 tell(module, expr, (&producer, &consumer), &won, context);
                 let shared = producer.args.iter().filter(|a| consumer.args.contains(a));

@@ -84,7 +84,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         }
         let graph = graph::DataflowGraph::new(module, &func);
         let groups = match fuse {
-            true => group::Groups::partition(&graph, limits, relay, context),
+            true => group::Groups::partition(module, &graph, limits, relay, context),
             false => group::Groups::singletons(&graph),
         };
         tell(module, &graph, &groups, context);

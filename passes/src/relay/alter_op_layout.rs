@@ -43,7 +43,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     // Kernels for GPUs rearrange their operands themselves, in shared memory.
     let Target::Cpu(target) = context.target.clone() else { return Ok(Outcome::Unchanged) };
     Ok(rebuild_functions(module, |module, _, new| match alter(module, new, &target) {
-        Some(altered) if context.take_fuel() => altered,
+        Some(altered) if context.fire("pack a weight", module, new) => altered,
         _ => new,
     }))
 }

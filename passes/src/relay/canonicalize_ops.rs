@@ -27,7 +27,7 @@ pub static PASS: PassDef = PassDef {
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     Ok(rebuild_functions(module, |module, _, new| match bias_add(module, new) {
-        Some(replaced) if context.take_fuel() => replaced,
+        Some(replaced) if context.fire("write a bias as a sum", module, new) => replaced,
         _ => new,
     }))
 }

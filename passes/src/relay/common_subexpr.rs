@@ -63,7 +63,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     Ok(rebuild_functions(module, |module, _, new| {
         let Some(key) = key(module, new) else { return new };
         match seen.get(&key) {
-            Some(&first) if first == new || !context.take_fuel() => new,
+            Some(&first) if first == new || !context.fire("share an equal expression", module, new) => new,
             Some(&first) => first,
             None => {
                 seen.insert(key, new);

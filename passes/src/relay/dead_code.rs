@@ -44,7 +44,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     for expr in walk::reachable(module) {
         let Expr::Let { var, value, .. } = module.exprs[expr] else { continue };
         let idle = live.exprs.contains(expr) && !live.vars.contains(var) && !acts(value);
-        if idle && context.take_fuel() {
+        if idle && context.fire("drop a let that nothing reads", module, value) {
             dead.insert(expr);
         }
     }

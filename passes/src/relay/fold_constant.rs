@@ -50,7 +50,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     let mut steps = Steps { uses: use_counts(module), bound: binders.keys().copied().collect() };
     Ok(rebuild_functions(module, |module, old, new| {
         let folded = match fold(module, new, &known, context) {
-            Some(folded) if context.take_fuel() => {
+            Some(folded) if context.fire("evaluate what is constant", module, new) => {
                 steps.release(module, old, new);
                 folded
             }

@@ -37,7 +37,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     let mut uses: SecondaryMap<ExprId, u32> = SecondaryMap::new();
     Ok(rebuild_functions(module, |module, old, new| {
         let folded = match fold(module, new, &uses) {
-            Some(folded) if context.take_fuel() => folded,
+            Some(folded) if context.fire("fold a scale into a weight", module, new) => folded,
             _ => new,
         };
         uses[folded] = uses[folded].max(before[old]);

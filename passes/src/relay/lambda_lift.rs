@@ -40,7 +40,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         let owner = module.globals[global].name.clone();
         let body = rebuild(module, func.body, &mut |module, old, new| {
             let Some(closure) = closure_of(module, new, &escaping) else { return new };
-            if shares_binders(module, func.body, old) || !context.take_fuel() {
+            if shares_binders(module, func.body, old) || !context.fire("lift a closure", module, new) {
                 return new;
             }
             let name = unique(format!("{owner}_{}", module.vars[closure.var].name), &mut names);

@@ -11,6 +11,6 @@ pub mod lambda_lift;
 pub mod normal_form;
 pub mod quantize;
 pub mod remove_unused_functions;
-pub(crate) mod rewrite;
+pub mod rewrite;
 pub mod simplify_expr;
 pub mod simplify_inference;

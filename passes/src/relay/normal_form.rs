@@ -49,7 +49,7 @@ fn to_graph(module: &mut Module, context: &mut PassContext) -> Result<Outcome, D
     for expr in walk::reachable(module) {
         let Expr::Let { var, value, .. } = module.exprs[expr] else { continue };
         let recursive = walk::free_vars(module, value).contains(&var);
-        if purity.is_pure(value) && !recursive && context.take_fuel() {
+        if purity.is_pure(value) && !recursive && context.fire("share instead of a let", module, value) {
             binders.entry(value).or_default().push(var);
         }
     }

@@ -167,7 +167,7 @@ impl Quantize {
         }
         let Some(layer) = Layer::of(module, new) else { return Ok(None) };
         let Some(weight) = self.scheme.weight(&layer.weight) else { return Ok(None) };
-        if !context.take_fuel() {
+        if !context.fire("quantise a product", module, new) {
             return Ok(None);
         }
         let span = module.spans[new].clone();

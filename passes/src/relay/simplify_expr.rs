@@ -52,9 +52,11 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         // Each rule leaves a smaller chain, so this ends.
         while let Some((op, call)) = module.as_op_call(at) {
             let call = call.clone();
-            let simpler = RULES.iter().find_map(|(_, rule)| rule(module, at, op, &call));
+            let simpler = RULES.iter().find_map(|(name, rule)| Some((*name, rule(module, at, op, &call)?)));
             match simpler {
-                Some(simpler) if same_type(module, simpler, at) && context.take_fuel() => at = simpler,
+                Some((name, simpler)) if same_type(module, simpler, at) && context.fire(name, module, at) => {
+                    at = simpler;
+                }
                 _ => break,
             }
         }

@@ -35,7 +35,7 @@ pub static PASS: PassDef = PassDef {
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     Ok(rebuild_functions(module, |module, _, new| match simplify(module, new) {
-        Some(simpler) if context.take_fuel() => simpler,
+        Some(simpler) if context.fire("write out what inference needs", module, new) => simpler,
         _ => new,
     }))
 }

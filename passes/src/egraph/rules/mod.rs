@@ -151,6 +151,7 @@ impl Applier<Node, Knowledge> for Apply {
         };
         if !changed.is_empty() && graph.analysis.take_fuel() {
             *graph.analysis.fired.entry(self.rule.name).or_default() += 1;
+            graph.analysis.last_fired = Some(self.rule.name);
         }
         changed
     }
