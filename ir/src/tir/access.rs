@@ -86,9 +86,20 @@ impl Walk<'_> {
             }
             Stmt::Intrin { name, regions, params } => {
                 params.iter().for_each(|p| self.loads(p, facts));
-                let outputs = intrin::lookup(name).map_or(regions.len(), |i| i.outputs());
+                let known = intrin::lookup(name);
                 for (i, r) in regions.iter().enumerate() {
-                    self.region(r, i < outputs, facts);
+                    let access = known.and_then(|def| def.regions.get(i)).map(|def| def.access);
+                    // What is not in the catalogue may do anything.
+                    let (reads, writes) = match access {
+                        Some(intrin::Access::Read) => (true, false),
+                        Some(intrin::Access::Write) => (false, true),
+                        Some(intrin::Access::Update) | None => (true, true),
+                    };
+                    [(reads, false), (writes, true)].iter().filter(|(does, _)| *does).for_each(
+                        |(_, write)| {
+                            self.region(r, *write, facts);
+                        },
+                    );
                 }
             }
             Stmt::Checkpoint | Stmt::Barrier => {}

@@ -16,6 +16,7 @@
 //! | T12 | a tensor intrinsic is in the catalogue, has its regions and parameters, and its outputs share no buffer with other regions |
 //! | T13 | a thread axis is one of `blockIdx`, `threadIdx` (`.x`, `.y`, `.z`) and `vthread` |
 //! | T14 | loops over an axis of `threadIdx` have one constant extent and do not nest; a block has at most 1024 threads; barriers stand inside such loops |
+//! | T15 | intrinsics of GPU threads stand inside such loops, and those of CPU workers outside; with what a warp does together, a block has whole warps |
 //!
 //! All violations are collected. Whether an access is always inside its buffer is more than
 //! the rules ask; [`unproved_accesses`] lists those that analysis cannot place.

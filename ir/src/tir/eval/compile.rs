@@ -19,7 +19,7 @@ use crate::entity::{EntityRef, SecondaryMap};
 use crate::scalar::{BinaryOp, CmpOp, Scalar};
 use crate::tensor::byte_len;
 use crate::tir::interval::{Bounds, Interval};
-use crate::tir::intrin;
+use crate::tir::intrin::{self, Execution};
 use crate::tir::ir::{
     Block, BufferId, Expr, IterKind, LoopKind, MAX_EXPR_DEPTH, MAX_NESTING, PrimFunc, Region, Scope, Stmt,
     VarId,
@@ -379,8 +379,10 @@ impl<'a> Compiler<'a> {
     ) -> Result<(), Diagnostic> {
         let def = intrin::lookup(name)
             .ok_or_else(|| self.error(format!("there is no tensor intrinsic `{name}`")))?;
-        if self.watched.iter().any(|w| *w) {
-            return Err(self.error(format!("`{name}` is no intrinsic for GPU threads")));
+        let by_threads = def.execution != Execution::Worker;
+        if by_threads != !self.threads.is_empty() {
+            let whose = if by_threads { "for GPU threads alone" } else { "no intrinsic for GPU threads" };
+            return Err(self.error(format!("`{name}` is {whose}")));
         }
         let dtype = |r: &Region| self.func.buffers[r.buffer].dtype;
         let fits = def.regions.len() == regions.len()
@@ -461,7 +463,12 @@ fn watched(func: &PrimFunc) -> Vec<bool> {
             has_threads |= axis.starts_with("threadIdx.")
         }
         Stmt::Store { buffer, .. } => watched[buffer.index()] = func.buffers[*buffer].scope != Scope::Local,
-        Stmt::Intrin { regions, .. } => regions.iter().for_each(|r| watched[r.buffer.index()] = true),
+        Stmt::Intrin { name, regions, .. } => {
+            let outputs = intrin::lookup(name).map_or(regions.len(), |def| def.outputs());
+            for r in regions.iter().take(outputs) {
+                watched[r.buffer.index()] = func.buffers[r.buffer].scope != Scope::Local;
+            }
+        }
         _ => {}
     });
     watched.iter_mut().for_each(|w| *w &= has_threads);

@@ -12,8 +12,11 @@
 //! every thread of it runs the whole body, a loop over threads gives it its own index, and
 //! `Local` buffers are each thread's own. Threads run one after the other from barrier to
 //! barrier; two accesses of different threads to one element between the same barriers, one
-//! of them a write, are a race, and an error whatever the order was.
+//! of them a write, are a race, and an error whatever the order was. A call that a warp makes
+//! together waits for all its threads. What an asynchronous copy writes is there once its thread
+//! has waited for it; any access before that, by whichever thread, is an error.
 
+mod calls;
 mod compile;
 mod inst;
 mod ops;

@@ -1,12 +1,13 @@
 //! Running register code.
 
 use super::Program;
-use super::inst::{Call, Inst, Reg};
+use super::calls::Copies;
+use super::inst::{Inst, Reg};
 use super::ops;
 use super::threads::Shadow;
 use crate::diag::Diagnostic;
 use crate::scalar::{self, Scalar};
-use crate::tir::intrin;
+use crate::tir::intrin::Execution;
 use crate::types::DType;
 
 /// Registers and what is known while a program runs.
@@ -18,6 +19,8 @@ pub struct State<'a> {
     activation: u64,
     returns: Vec<usize>,
     pc: usize,
+    /// Asynchronous copies that the thread began.
+    pub copies: Copies,
 }
 
 /// Why a program stopped.
@@ -27,6 +30,8 @@ pub enum Stop {
     End,
     /// It waits at the barrier before this place.
     Barrier(usize),
+    /// It waits for its warp to make the call before this place.
+    Warp(usize),
 }
 
 impl<'a> State<'a> {
@@ -38,6 +43,7 @@ impl<'a> State<'a> {
             activation: 1,
             returns: Vec::new(),
             pc: 0,
+            copies: Copies::default(),
         }
     }
 
@@ -47,12 +53,14 @@ impl<'a> State<'a> {
         self.registers[reg as usize] = value;
     }
 
+    /// The value of a register.
     #[inline(always)]
-    fn get(&self, reg: Reg) -> u64 {
+    pub fn get(&self, reg: Reg) -> u64 {
         self.registers[reg as usize]
     }
 
-    /// Runs the code from where it stopped (first: its start) to its end or the next barrier.
+    /// Runs the code from where it stopped (first: its start) to its end, the next barrier or the
+    /// next call that a warp makes together.
     pub fn run(&mut self, memory: &mut [Vec<u64>], shadow: &mut Shadow) -> Result<Stop, Diagnostic> {
         let code = self.program.code.as_slice();
         let mut pc = std::mem::take(&mut self.pc);
@@ -113,8 +121,17 @@ impl<'a> State<'a> {
                     self.valid[sub as usize] = self.activation;
                     pc = self.returns.pop().expect("a shared part is only entered by a call");
                 }
-                Inst::Intrin { call } => self.intrinsic(&self.program.calls[call as usize], memory)?,
-                Inst::End => return Ok(Stop::End),
+                Inst::Intrin { call } => {
+                    let program = self.program;
+                    let call = &program.calls[call as usize];
+                    if call.def.execution == Execution::Warp {
+                        self.pc = pc;
+                        return Ok(Stop::Warp(pc));
+                    }
+                    self.call(program, call, memory, shadow)?;
+                }
+                Inst::End if self.copies.is_empty() => return Ok(Stop::End),
+                Inst::End => return Err(self.program.error("a thread ends before its copies have ended")),
                 Inst::Unary { .. }
                 | Inst::Cast { .. }
                 | Inst::Reinterpret { .. }
@@ -151,88 +168,11 @@ impl<'a> State<'a> {
         let index = self.get(index) as i64;
         self.program.error(format!("index {index} of dimension {dim} of `{name}` is not in 0..{size}"))
     }
-
-    fn intrinsic(&self, call: &Call, memory: &mut [Vec<u64>]) -> Result<(), Diagnostic> {
-        let def = call.def;
-        let fail = |why: String| self.program.error(format!("in a call of `{}`: {why}", def.name));
-        let params: Vec<i64> = call.params.iter().map(|&r| self.get(r) as i64).collect();
-        let wanted = def.check(&params).map_err(fail)?;
-        let mut starts = Vec::new();
-        let mut strides = Vec::new();
-        for ((buffer, ranges), wanted) in call.regions.iter().zip(&wanted) {
-            let info = &self.program.buffers[*buffer as usize];
-            let ranges: Vec<(i64, i64)> =
-                ranges.iter().map(|&(min, n)| (self.get(min) as i64, self.get(n) as i64)).collect();
-            let place = place_region(&info.shape, &ranges, wanted)
-                .map_err(|why| fail(format!("region of `{}`: {why}", info.name)))?;
-            starts.push(place.0 * info.dtype.bytes());
-            strides.push(place.1);
-        }
-        let outputs = def.outputs();
-        let index = |i: usize| call.regions[i].0 as usize;
-        let mut taken: Vec<Vec<u64>> = (0..outputs).map(|i| std::mem::take(&mut memory[index(i)])).collect();
-        let views = taken.iter_mut().enumerate().map(|(i, words)| intrin::ViewMut {
-            bytes: tail_mut(words, starts[i]),
-            strides: strides[i].clone(),
-        });
-        let mut arguments = intrin::Call {
-            outputs: views.collect(),
-            inputs: (outputs..call.regions.len())
-                .map(|i| intrin::View {
-                    bytes: tail(&memory[index(i)], starts[i]),
-                    strides: strides[i].clone(),
-                })
-                .collect(),
-            params: &params,
-        };
-        // A region without elements has nothing to compute, and no first element either.
-        if wanted.iter().take(outputs).all(|extents| extents.iter().all(|&n| n > 0)) {
-            (def.meaning)(&mut arguments);
-        }
-        for (i, words) in taken.into_iter().enumerate() {
-            memory[index(i)] = words;
-        }
-        Ok(())
-    }
-}
-
-fn tail(words: &[u64], start: usize) -> &[u8] {
-    bytemuck::cast_slice::<u64, u8>(words).get(start..).unwrap_or(&[])
-}
-
-fn tail_mut(words: &mut [u64], start: usize) -> &mut [u8] {
-    bytemuck::cast_slice_mut::<u64, u8>(words).get_mut(start..).unwrap_or(&mut [])
 }
 
 #[inline(always)]
 fn jump(pc: usize, by: i32) -> usize {
     (pc as i64 + i64::from(by)) as usize
-}
-
-/// The element offset of a region and the strides of its last dimensions, if it lies in the
-/// buffer and has the extents that the intrinsic calls for.
-fn place_region(
-    shape: &[usize],
-    ranges: &[(i64, i64)],
-    wanted: &[i64],
-) -> Result<(usize, Vec<usize>), String> {
-    let outer = ranges.len().checked_sub(wanted.len()).ok_or("too few dimensions")?;
-    let mut strides = vec![1usize; shape.len()];
-    for d in (1..shape.len()).rev() {
-        strides[d - 1] = strides[d] * shape[d];
-    }
-    let mut start = 0;
-    for (d, (&(min, extent), &n)) in ranges.iter().zip(shape).enumerate() {
-        let want = if d < outer { 1 } else { wanted[d - outer] };
-        if extent != want {
-            return Err(format!("dimension {d} has extent {extent}, but {want} is called for"));
-        }
-        if min < 0 || min.checked_add(extent).is_none_or(|end| end > n as i64) {
-            return Err(format!("{min}:{min} + {extent} of dimension {d} is not in 0:{n}"));
-        }
-        start += min as usize * strides[d];
-    }
-    Ok((start, strides.split_off(outer)))
 }
 
 #[inline(always)]

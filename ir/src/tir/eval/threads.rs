@@ -1,8 +1,10 @@
 //! Blocks of GPU threads, and who accessed what since the last barrier.
 
+use super::calls::by_warp;
 use super::run::{State, Stop};
 use super::{Program, Reg};
 use crate::diag::Diagnostic;
+use crate::tir::intrin::WARP;
 
 /// No thread.
 const NONE: u32 = u32::MAX;
@@ -16,6 +18,13 @@ struct Cell {
     interval: u32,
     writer: u32,
     reader: u32,
+    /// The thread whose asynchronous copy will write it, whatever the interval.
+    copier: u32,
+}
+
+impl Cell {
+    /// An element that nobody has accessed.
+    const UNTOUCHED: Cell = Cell { interval: 0, writer: NONE, reader: NONE, copier: NONE };
 }
 
 /// Shadow memory: the accesses to every element that threads share and write.
@@ -28,28 +37,29 @@ pub struct Shadow {
     pub thread: u32,
 }
 
-/// Two threads accessed an element between the same barriers, one of them to write it.
+/// Two threads accessed an element between the same barriers, one of them to write it; or a
+/// copy into it had not been waited for.
 #[derive(Clone, Copy, Debug)]
 pub struct Race {
     here: u32,
     other: u32,
     write: bool,
+    copy: bool,
 }
 
 impl Shadow {
     /// Nothing was accessed yet.
     pub fn new(program: &Program) -> Shadow {
-        let untouched = Cell { interval: 0, writer: NONE, reader: NONE };
         let sizes = program.buffers.iter().zip(&program.watched).map(|(b, watched)| match watched {
             true => b.shape.iter().product(),
             false => 0,
         });
-        Shadow { cells: sizes.map(|n: usize| vec![untouched; n]).collect(), interval: 1, thread: 0 }
+        Shadow { cells: sizes.map(|n: usize| vec![Cell::UNTOUCHED; n]).collect(), interval: 1, thread: 0 }
     }
 
     /// One more buffer, of `size` elements, that is no buffer of the program; gives its number.
     pub fn add(&mut self, size: usize) -> u32 {
-        self.cells.push(vec![Cell { interval: 0, writer: NONE, reader: NONE }; size]);
+        self.cells.push(vec![Cell::UNTOUCHED; size]);
         (self.cells.len() - 1) as u32
     }
 
@@ -63,14 +73,17 @@ impl Shadow {
         let here = self.thread;
         let cell = &mut self.cells[buffer as usize][at];
         if cell.interval != self.interval {
-            *cell = Cell { interval: self.interval, writer: NONE, reader: NONE };
+            *cell = Cell { interval: self.interval, writer: NONE, reader: NONE, copier: cell.copier };
+        }
+        if cell.copier != NONE {
+            return Err(Race { here, other: cell.copier, write, copy: true });
         }
         let foreign = |who: u32| who != NONE && who != here;
         if foreign(cell.writer) {
-            return Err(Race { here, other: cell.writer, write });
+            return Err(Race { here, other: cell.writer, write, copy: false });
         }
         if write && foreign(cell.reader) {
-            return Err(Race { here, other: cell.reader, write });
+            return Err(Race { here, other: cell.reader, write, copy: false });
         }
         match write {
             true => cell.writer = here,
@@ -78,6 +91,19 @@ impl Shadow {
             false => cell.reader = here,
         }
         Ok(())
+    }
+
+    /// The running thread begins a copy that will write an element.
+    pub fn begin_copy(&mut self, buffer: u32, at: usize) -> Result<(), Race> {
+        self.access(buffer, at, true)?;
+        self.cells[buffer as usize][at].copier = self.thread;
+        Ok(())
+    }
+
+    /// The running thread has waited for its copy: it counts as written now.
+    pub fn end_copy(&mut self, buffer: u32, at: usize) -> Result<(), Race> {
+        self.cells[buffer as usize][at].copier = NONE;
+        self.access(buffer, at, true)
     }
 }
 
@@ -90,6 +116,14 @@ impl Race {
     /// The error, for something that is called `what`.
     pub fn describe_as(self, program: &Program, what: &str) -> Diagnostic {
         let how = if self.write { "writes" } else { "reads" };
+        if self.copy {
+            let (here, other) = (self.here, self.other);
+            let message =
+                format!("thread {here} {how} {what}, into which thread {other} copies without having waited");
+            return program
+                .error(message)
+                .help("put cp_async_wait, and a barrier if it is another's, before it");
+        }
         let other = match self.other {
             MANY => "other threads access".to_string(),
             thread => format!("thread {thread} accesses"),
@@ -108,8 +142,9 @@ pub struct Block<'a> {
 
 /// A thread: its registers and its own memory.
 pub struct Thread<'a> {
-    state: State<'a>,
-    private: Vec<Vec<u64>>,
+    pub state: State<'a>,
+    /// Its own memory, a buffer each.
+    pub private: Vec<Vec<u64>>,
 }
 
 impl<'a> Block<'a> {
@@ -128,9 +163,8 @@ impl<'a> Block<'a> {
         self.threads.iter_mut().for_each(|t| t.begin(self.program, tile));
         loop {
             let mut stops = Vec::with_capacity(self.threads.len());
-            for (i, thread) in self.threads.iter_mut().enumerate() {
-                shadow.thread = i as u32;
-                stops.push(thread.run(self.program, memory, shadow)?);
+            for (i, warp) in self.threads.chunks_mut(WARP).enumerate() {
+                stops.extend(run_warp(self.program, warp, i * WARP, memory, shadow)?);
             }
             shadow.barrier();
             meet(self.program, &stops)?;
@@ -139,6 +173,44 @@ impl<'a> Block<'a> {
             }
         }
     }
+}
+
+/// Runs the threads of a warp, the first of which has the number `first`, each to its next barrier
+/// or end, with the calls that they make together on the way.
+fn run_warp(
+    program: &Program,
+    warp: &mut [Thread<'_>],
+    first: usize,
+    memory: &mut [Vec<u64>],
+    shadow: &mut Shadow,
+) -> Result<Vec<Stop>, Diagnostic> {
+    loop {
+        let mut stops = Vec::with_capacity(warp.len());
+        for (i, thread) in warp.iter_mut().enumerate() {
+            shadow.thread = (first + i) as u32;
+            stops.push(thread.run(program, memory, shadow)?);
+        }
+        match common_call(program, &stops, first, |stop| stop.call())? {
+            Some(place) => by_warp(program, place, warp.iter_mut().collect(), first, memory, shadow)?,
+            None => return Ok(stops),
+        }
+    }
+}
+
+/// The call that all threads of a warp wait to make, if one of them waits for any.
+pub fn common_call<T: PartialEq + Describe>(
+    program: &Program,
+    places: &[T],
+    first: usize,
+    call: impl Fn(&T) -> Option<usize>,
+) -> Result<Option<usize>, Diagnostic> {
+    if places.iter().all(|p| call(p).is_none()) {
+        return Ok(None);
+    }
+    let Some(other) = places.iter().position(|p| *p != places[0]) else { return Ok(call(&places[0])) };
+    let (a, b) = (places[0].describe(), places[other].describe());
+    let message = format!("a warp is torn: thread {first} {a}, but thread {} {b}", first + other);
+    Err(program.error(message).help("all threads of a warp must come to what they do together"))
 }
 
 /// All threads must have come to one place.
@@ -161,6 +233,17 @@ impl Describe for Stop {
         match self {
             Stop::End => "has ended".into(),
             Stop::Barrier(at) => format!("waits at the barrier at {at}"),
+            Stop::Warp(at) => format!("waits for its warp at {at}"),
+        }
+    }
+}
+
+impl Stop {
+    /// The place of the call that the thread waits to make with its warp.
+    fn call(&self) -> Option<usize> {
+        match self {
+            Stop::Warp(place) => Some(*place),
+            Stop::End | Stop::Barrier(_) => None,
         }
     }
 }
@@ -169,12 +252,13 @@ impl Thread<'_> {
     /// Starts a tile: what is the thread's own has no value yet.
     pub fn begin(&mut self, program: &Program, tile: u64) {
         self.private.iter_mut().for_each(|words| words.fill(u64::MAX));
+        self.state.copies.clear();
         if let Some((reg, _)) = program.tiles {
             self.state.set(reg, tile);
         }
     }
 
-    /// Runs to the next barrier or the end of the tile.
+    /// Runs to the next barrier, call of its warp, or the end of the tile.
     pub fn run(
         &mut self,
         program: &Program,

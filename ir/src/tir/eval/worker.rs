@@ -5,10 +5,12 @@
 //! tile, and the slots of the loop are watched for races as shared buffers are.
 
 use super::Program;
+use super::calls::by_warp;
 use super::run::Stop;
-use super::threads::{Block, Describe, Shadow, Thread, meet};
+use super::threads::{Block, Describe, Shadow, Thread, common_call, meet};
 use crate::diag::Diagnostic;
 use crate::tensor::Tensor;
+use crate::tir::intrin::WARP;
 use crate::tir::protocol::{BlockLoop, BlockStep, Word};
 
 /// A launch: its counters outlast the blocks that work on it.
@@ -43,14 +45,15 @@ pub fn run_persistent(
     let mut worker =
         Worker { program, launch, slot, shape, word, memory: &mut memory, shadow, slots, slots_id };
     let mut block = Block::new(program);
-    let mut places = vec![
-        Place { step: 0, turn: 0, tile: None, ran: false, gone: false, inside: None };
-        block.threads.len()
-    ];
+    let mut places =
+        vec![
+            Place { step: 0, turn: 0, tile: None, ran: false, gone: false, inside: None, call: None };
+            block.threads.len()
+        ];
     loop {
-        for (i, (thread, place)) in block.threads.iter_mut().zip(&mut places).enumerate() {
-            worker.shadow.thread = i as u32;
-            worker.advance(thread, place, i == 0)?;
+        let warps = block.threads.chunks_mut(WARP).zip(places.chunks_mut(WARP));
+        for (i, (warp, places)) in warps.enumerate() {
+            worker.warp(warp, places, i * WARP)?;
         }
         worker.shadow.barrier();
         meet(program, &places)?;
@@ -74,11 +77,13 @@ struct Place {
     gone: bool,
     /// The barrier inside the tile where it waits.
     inside: Option<usize>,
+    /// The call inside the tile that it waits to make with its warp.
+    call: Option<usize>,
 }
 
 impl PartialEq for Place {
     fn eq(&self, other: &Place) -> bool {
-        (self.gone, self.step, self.inside) == (other.gone, other.step, other.inside)
+        (self.gone, self.step, self.inside, self.call) == (other.gone, other.step, other.inside, other.call)
     }
 }
 
@@ -86,6 +91,7 @@ impl Describe for Place {
     fn describe(&self) -> String {
         match (self.gone, self.inside) {
             (true, _) => "has left".into(),
+            (false, _) if self.call.is_some() => "waits for its warp".into(),
             (false, Some(at)) => format!("waits at the barrier at {at} of its tile"),
             (false, None) => "waits at the barrier between tiles".into(),
         }
@@ -106,7 +112,26 @@ struct Worker<'a, 'w> {
 }
 
 impl Worker<'_, '_> {
-    /// Takes a thread to its next barrier, or out.
+    /// Takes the threads of a warp, the first of which has the number `first`, to their next
+    /// barriers, or out, with the calls that they make together on the way.
+    fn warp(
+        &mut self,
+        warp: &mut [Thread<'_>],
+        places: &mut [Place],
+        first: usize,
+    ) -> Result<(), Diagnostic> {
+        loop {
+            for (i, (thread, place)) in warp.iter_mut().zip(places.iter_mut()).enumerate() {
+                self.shadow.thread = (first + i) as u32;
+                self.advance(thread, place, first + i == 0)?;
+            }
+            let Some(call) = common_call(self.program, places, first, |p| p.call)? else { return Ok(()) };
+            let lanes = warp.iter_mut().collect();
+            by_warp(self.program, call, lanes, first, self.memory, &mut self.shadow)?;
+        }
+    }
+
+    /// Takes a thread to its next barrier or call of its warp, or out.
     fn advance(
         &mut self,
         thread: &mut Thread<'_>,
@@ -141,11 +166,13 @@ impl Worker<'_, '_> {
                     }
                 }
                 BlockStep::RunTile => {
-                    place.inside = match thread.run(self.program, self.memory, &mut self.shadow)? {
-                        Stop::Barrier(at) => Some(at),
-                        Stop::End => None,
+                    let stop = thread.run(self.program, self.memory, &mut self.shadow)?;
+                    (place.inside, place.call) = match stop {
+                        Stop::Barrier(at) => (Some(at), None),
+                        Stop::Warp(at) => (None, Some(at)),
+                        Stop::End => (None, None),
                     };
-                    if place.inside.is_some() {
+                    if stop != Stop::End {
                         return Ok(());
                     }
                     place.ran = true;

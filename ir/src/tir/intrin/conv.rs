@@ -1,6 +1,6 @@
 //! Two-dimensional convolutions of one image.
 
-use super::{Access, Call, Intrinsic, RegionDef, at_least};
+use super::{Access, Call, Execution, Intrinsic, RegionDef, at_least};
 use crate::types::DType;
 
 const fn region(name: &'static str, dims: &'static [&'static str], access: Access) -> RegionDef {
@@ -32,6 +32,7 @@ pub static CONV2D_F32: Intrinsic = Intrinsic {
     params: &[
         "oc", "oh0", "oh_count", "ow", "ic", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "mr",
     ],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, CONV2D_F32.params)?;
         let [oc, _, oh_count, ow, ic, h, w, kh, kw, .., mr] = p else { return Err(COUNT.into()) };
@@ -52,6 +53,7 @@ pub static DEPTHWISE_CONV2D_F32: Intrinsic = Intrinsic {
         region("W", &["c", "kh", "kw"], Access::Read),
     ],
     params: &["c", "oh0", "oh_count", "ow", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw"],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, DEPTHWISE_CONV2D_F32.params)?;
         let [c, _, oh_count, ow, h, w, kh, kw, ..] = p else { return Err(COUNT.into()) };

@@ -1,6 +1,6 @@
 //! Matrix multiplication on packed operands, and the packing.
 
-use super::{Access, Call, Intrinsic, RegionDef, at_least};
+use super::{Access, Call, Execution, Intrinsic, RegionDef, at_least};
 use crate::types::DType;
 
 const fn region(name: &'static str, dims: &'static [&'static str], access: Access) -> RegionDef {
@@ -23,6 +23,7 @@ pub static GEMM_F32: Intrinsic = Intrinsic {
         region("Bp", &["ceil(n / nr)", "k", "nr"], Access::Read),
     ],
     params: &["m", "n", "k", "nr"],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, GEMM_F32.params)?;
         let (m, n, k, nr) = (p[0], p[1], p[2], p[3]);
@@ -49,6 +50,7 @@ pub static GEMM_F32_NN: Intrinsic = Intrinsic {
         region("B", &["k", "n"], Access::Read),
     ],
     params: &["m", "n", "k"],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, GEMM_F32_NN.params)?;
         Ok(vec![vec![p[0], p[1]], vec![p[0], p[2]], vec![p[2], p[1]]])
@@ -70,6 +72,7 @@ pub static GEMM_F32_NT: Intrinsic = Intrinsic {
         region("B", &["n", "k"], Access::Read),
     ],
     params: &["m", "n", "k"],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, GEMM_F32_NT.params)?;
         Ok(vec![vec![p[0], p[1]], vec![p[0], p[2]], vec![p[1], p[2]]])
@@ -90,6 +93,7 @@ pub static PACK_A_F32: Intrinsic = Intrinsic {
         region("A", &["m", "k"], Access::Read),
     ],
     params: &["m", "k", "mr"],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, PACK_A_F32.params)?;
         Ok(vec![vec![(p[0] + p[2] - 1) / p[2], p[1], p[2]], vec![p[0], p[1]]])
@@ -107,6 +111,7 @@ pub static PACK_B_F32: Intrinsic = Intrinsic {
         region("B", &["k", "n"], Access::Read),
     ],
     params: &["n", "k", "nr"],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, PACK_B_F32.params)?;
         Ok(vec![vec![(p[0] + p[2] - 1) / p[2], p[1], p[2]], vec![p[1], p[0]]])
@@ -124,6 +129,7 @@ pub static PACK_B_F32_NT: Intrinsic = Intrinsic {
         region("B", &["n", "k"], Access::Read),
     ],
     params: &["n", "k", "nr"],
+    execution: Execution::Worker,
     extents: |p| {
         check(p, PACK_B_F32_NT.params)?;
         Ok(vec![vec![(p[0] + p[2] - 1) / p[2], p[1], p[2]], vec![p[0], p[1]]])

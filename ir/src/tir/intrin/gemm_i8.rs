@@ -1,6 +1,6 @@
 //! Products of int8 matrices on packed weights, with the real result.
 
-use super::{Access, Call, Intrinsic, RegionDef, at_least};
+use super::{Access, Call, Execution, Intrinsic, RegionDef, at_least};
 use crate::op::quant::PANEL;
 use crate::types::DType;
 
@@ -24,6 +24,7 @@ pub static GEMM_I8: Intrinsic = Intrinsic {
         region("bias", DType::F32, &["n"]),
     ],
     params: &["m", "n", "k"],
+    execution: Execution::Worker,
     extents: |p| {
         at_least(p, GEMM_I8.params, |_| 0)?;
         let (m, n, k, [nr, kr]) = (p[0], p[1], p[2], PANEL.map(|n| n as i64));

@@ -13,10 +13,14 @@
 //! [`Intrinsic::scratch_bytes`] bytes.
 //!
 //! An output never shares a buffer with another region of the call.
+//!
+//! The intrinsics of GPU threads have no such functions: the CUDA back end writes them as device
+//! functions of the same name ([`gpu`]).
 
 pub mod conv;
 mod gemm;
 mod gemm_i8;
+pub mod gpu;
 mod quantize_i8;
 
 use crate::types::DType;
@@ -30,9 +34,32 @@ pub use gemm_i8::GEMM_I8_ROWS;
 pub enum Access {
     /// Every element is written; what was there is not read.
     Write,
+    /// Every element is read and then written.
+    Update,
     /// Read only.
     Read,
 }
+
+/// Who makes a call, and when it has its effect.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// A worker of a CPU.
+    Worker,
+    /// Each GPU thread for itself.
+    Thread,
+    /// The [`WARP`] threads of a warp, which must all come to it. Its meaning sees the regions of
+    /// all of them: the outputs of the first thread, of the second, and so on; likewise the inputs.
+    Warp,
+    /// Each GPU thread for itself; the output is written when the thread waits for it.
+    Copy,
+    /// Each GPU thread for itself: the copies it began since the last such call are a group.
+    Commit,
+    /// Each GPU thread for itself: all but the newest groups of its copies end.
+    Wait,
+}
+
+/// Threads of a warp.
+pub const WARP: usize = 32;
 
 /// A region of an intrinsic.
 #[derive(Debug)]
@@ -68,6 +95,8 @@ pub struct Intrinsic {
     pub regions: &'static [RegionDef],
     /// The names of its `int64` parameters.
     pub params: &'static [&'static str],
+    /// Who makes a call.
+    pub execution: Execution,
     /// The extents of the regions that the parameters call for, or what is wrong with the
     /// parameters; their number has been checked (see [`Intrinsic::check`]).
     pub extents: ExtentsFn,
@@ -80,7 +109,7 @@ pub struct Intrinsic {
 impl Intrinsic {
     /// How many of the regions, at the front, are written.
     pub fn outputs(&self) -> usize {
-        self.regions.iter().take_while(|r| r.access == Access::Write).count()
+        self.regions.iter().take_while(|r| r.access != Access::Read).count()
     }
 
     /// The extents that parameters call for, after checking how many there are.
@@ -112,15 +141,31 @@ impl Intrinsic {
 /// Every tensor intrinsic, sorted by name.
 pub const CATALOGUE: &[&Intrinsic] = &[
     &conv::CONV2D_F32,
+    &gpu::COPY_16_BF16,
+    &gpu::COPY_16_F16,
+    &gpu::COPY_16_I8,
+    &gpu::CP_ASYNC_16_BF16,
+    &gpu::CP_ASYNC_16_F16,
+    &gpu::CP_ASYNC_16_I8,
+    &gpu::CP_ASYNC_COMMIT,
+    &gpu::CP_ASYNC_WAIT,
     &conv::DEPTHWISE_CONV2D_F32,
+    &gpu::DP4A_16_I8,
     &gemm::GEMM_F32,
     &gemm::GEMM_F32_NN,
     &gemm::GEMM_F32_NT,
     &gemm_i8::GEMM_I8,
+    &gpu::LDMATRIX_X4_BF16,
+    &gpu::LDMATRIX_X4_F16,
+    &gpu::LDMATRIX_X4_I8,
+    &gpu::MMA_M16N8K16_BF16,
+    &gpu::MMA_M16N8K16_F16,
+    &gpu::MMA_M16N8K32_I8,
     &gemm::PACK_A_F32,
     &gemm::PACK_B_F32,
     &gemm::PACK_B_F32_NT,
     &quantize_i8::QUANTIZE_I8,
+    &gpu::WARP_SUM_I32,
 ];
 
 /// The intrinsic of a name.
@@ -161,6 +206,11 @@ impl View<'_> {
         data[offset(&self.strides, index)]
     }
 
+    /// A word of 32 bits of a dense region.
+    fn word(&self, at: usize) -> u32 {
+        bytemuck::cast_slice(self.bytes)[at]
+    }
+
     /// The element at an index, of a region of i8.
     fn i8(&self, index: &[usize]) -> i8 {
         self.bytes[offset(&self.strides, index)] as i8
@@ -172,6 +222,16 @@ impl ViewMut<'_> {
     fn set_f32(&mut self, index: &[usize], value: f32) {
         let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes);
         data[offset(&self.strides, index)] = value;
+    }
+
+    /// A word of 32 bits of a dense region.
+    fn word(&self, at: usize) -> u32 {
+        bytemuck::cast_slice(self.bytes)[at]
+    }
+
+    /// Sets a word of 32 bits of a dense region.
+    fn set_word(&mut self, at: usize, value: u32) {
+        bytemuck::cast_slice_mut(self.bytes)[at] = value;
     }
 
     /// Sets the element at an index, of a region of i8.
@@ -215,9 +275,12 @@ mod tests {
             let extents = i.check(&params).expect("ones are valid");
             let ranks: Vec<usize> = extents.iter().map(Vec::len).collect();
             assert_eq!(ranks, i.regions.iter().map(RegionDef::rank).collect::<Vec<_>>(), "{}", i.name);
-            assert!(i.outputs() >= 1 && lookup(i.name).is_some());
-            assert!(i.check(&params.iter().map(|_| -1).collect::<Vec<_>>()).is_err());
-            assert!(i.check(&[]).is_err());
+            let moves = matches!(i.execution, Execution::Commit | Execution::Wait);
+            assert!(moves == (i.outputs() == 0) && lookup(i.name).is_some());
+            if !params.is_empty() {
+                assert!(i.check(&params.iter().map(|_| -1).collect::<Vec<_>>()).is_err());
+                assert!(i.check(&[]).is_err());
+            }
         }
     }
 }

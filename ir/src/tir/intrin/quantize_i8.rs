@@ -1,6 +1,6 @@
 //! Quantisation of rows to int8.
 
-use super::{Access, Call, Intrinsic, RegionDef, at_least};
+use super::{Access, Call, Execution, Intrinsic, RegionDef, at_least};
 use crate::op::quant::quantize_rows;
 use crate::types::DType;
 
@@ -15,6 +15,7 @@ pub static QUANTIZE_I8: Intrinsic = Intrinsic {
         RegionDef { name: "X", dtype: DType::F32, dims: &["m", "k"], access: Access::Read },
     ],
     params: &["m", "k"],
+    execution: Execution::Worker,
     extents: |p| {
         at_least(p, QUANTIZE_I8.params, |_| 0)?;
         Ok(vec![vec![p[0], p[1]], vec![p[0]], vec![p[0], p[1]]])

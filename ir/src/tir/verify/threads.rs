@@ -1,9 +1,10 @@
-//! Rule T14: loops over GPU threads and barriers.
+//! Rules T14 and T15: loops over GPU threads, barriers, and what stands inside.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::Rules;
+use crate::tir::intrin::{self, Execution, WARP};
 use crate::tir::ir::{LoopKind, Stmt};
 
 /// Threads that a block may have.
@@ -14,6 +15,7 @@ impl Rules<'_> {
     /// barriers only inside them.
     pub(super) fn threads(&mut self) {
         let mut extents: BTreeMap<Arc<str>, i64> = BTreeMap::new();
+        let mut together = false;
         let mut stack: Vec<(&Stmt, Vec<Arc<str>>)> = vec![(&self.func.body, Vec::new())];
         while let Some((s, mut open)) = stack.pop() {
             match s {
@@ -34,12 +36,29 @@ impl Rules<'_> {
                 Stmt::Barrier if open.is_empty() => {
                     self.broken(14, "a barrier stands outside of loops over threads");
                 }
+                Stmt::Intrin { name, .. } => {
+                    let execution = intrin::lookup(name).map(|def| def.execution);
+                    together |= execution == Some(Execution::Warp);
+                    match (execution, open.is_empty()) {
+                        (Some(Execution::Worker), false) => {
+                            self.broken(15, format!("`{name}` is no intrinsic for GPU threads"));
+                        }
+                        (Some(Execution::Worker), true) | (None, _) | (Some(_), false) => {}
+                        (Some(_), true) => {
+                            self.broken(15, format!("`{name}` stands outside of loops over GPU threads"));
+                        }
+                    }
+                }
                 _ => {}
             }
             stack.extend(s.children().into_iter().map(|c| (c, open.clone())));
         }
-        if extents.values().product::<i64>() > MAX_THREADS {
+        let threads = extents.values().product::<i64>();
+        if threads > MAX_THREADS {
             self.broken(14, format!("a block has more than {MAX_THREADS} threads"));
+        }
+        if together && threads % WARP as i64 != 0 {
+            self.broken(15, format!("warps do something together, but {threads} threads are no whole warps"));
         }
     }
 }
