@@ -54,6 +54,19 @@ impl Helpers {
         name
     }
 
+    /// Defines a function whose body has several lines, under a comment, unless it is defined; gives
+    /// its name.
+    pub fn define_long(&mut self, name: &str, comment: &str, params: &str, lines: &[&str]) -> String {
+        if !self.defined.iter().any(|(known, _)| *known == name) {
+            let body: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+            let text = format!(
+                "// {comment}\nstatic __device__ __forceinline__ void {name}({params}) {{\n{body}}}\n\n"
+            );
+            self.defined.push((name.into(), text));
+        }
+        name.into()
+    }
+
     /// `a op b` of wrapping integers, `op` being `+`, `-` or `*`.
     pub fn wrapping(&mut self, verb: &str, op: &str, dtype: DType) -> String {
         let (t, u) = (c_type(dtype), wrapping_type(dtype));

@@ -8,11 +8,12 @@
 //!
 //! The source needs no header: what is not built into NVRTC it defines itself, and only what
 //! it uses. The way of a kernel: `stmt` walks statements, `expr` and `ops` write expressions
-//! with the device functions of `helpers`, `wrap` puts the two kernels around.
+//! with the device functions of `helpers` and `intrin`, `wrap` puts the two kernels around.
 
 mod convert;
 mod expr;
 mod helpers;
+mod intrin;
 mod names;
 pub mod nvrtc;
 mod ops;

@@ -146,6 +146,7 @@ pub fn compile(kernel: &CudaKernel, target: CudaTarget) -> Result<Binary, Diagno
             .help(INSTALL)
             .note("CUDA C needs nothing: --emit=cuda")
     })?;
+    knows(&architectures(), target)?;
     let refused = |what: &str, log: String| {
         Diagnostic::error(Code::CODEGEN, format!("NVRTC {what} kernel `{}` for {target}", kernel.name))
             .note(log)
@@ -158,6 +159,34 @@ pub fn compile(kernel: &CudaKernel, target: CudaTarget) -> Result<Binary, Diagno
         Ok(()) => program.binary().map_err(|e| refused("gives no code of", e)),
         Err(e) => Err(refused("refuses", format!("{e}\n{}", program.log()))),
     }
+}
+
+/// The compute capabilities that this NVRTC compiles for; empty if it does not tell.
+fn architectures() -> Vec<u32> {
+    let mut count = 0;
+    // SAFETY: the library is there, and the place for the count is ours.
+    if unsafe { sys::nvrtcGetNumSupportedArchs(&mut count) }.result().is_err() {
+        return Vec::new();
+    }
+    let mut found = vec![0; usize::try_from(count).unwrap_or(0)];
+    // SAFETY: as above, and there is room for as many as were announced.
+    match unsafe { sys::nvrtcGetSupportedArchs(found.as_mut_ptr()) }.result() {
+        Ok(()) => found.into_iter().filter_map(|sm| u32::try_from(sm).ok()).collect(),
+        Err(_) => Vec::new(),
+    }
+}
+
+/// Whether an NVRTC that compiles for these compute capabilities does for a target.
+fn knows(architectures: &[u32], target: CudaTarget) -> Result<(), Diagnostic> {
+    if architectures.is_empty() || architectures.contains(&target.sm) {
+        return Ok(());
+    }
+    let known: Vec<String> = architectures.iter().map(|sm| format!("sm_{sm}")).collect();
+    let message =
+        format!("there is no cubin or PTX for {target}: this NVRTC compiles for {}", known.join(", "));
+    Err(Diagnostic::error(Code::CODEGEN, message)
+        .help("another version may; `fermata doctor` says which was found")
+        .note("CUDA C needs nothing: --emit=cuda"))
 }
 
 /// Compiles many kernels in parallel; the first that fails, in order, decides the error.
@@ -213,4 +242,20 @@ impl Drop for Program {
 fn lossy(text: &[c_char]) -> String {
     let bytes: Vec<u8> = text.iter().map(|&c| c as u8).take_while(|&b| b != 0).collect();
     String::from_utf8_lossy(&bytes).into_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_target_that_this_nvrtc_does_not_know_is_named() {
+        let target = CudaTarget { sm: 75 };
+        assert!(knows(&[75, 80], target).is_ok() && knows(&[], target).is_ok());
+        let error = knows(&[80, 90], target).expect_err("too new an NVRTC");
+        assert_eq!(
+            error.message,
+            "there is no cubin or PTX for cuda:sm_75: this NVRTC compiles for sm_80, sm_90"
+        );
+    }
 }

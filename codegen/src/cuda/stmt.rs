@@ -7,12 +7,13 @@ use std::fmt::Write as _;
 
 use fermata_ir::diag::Diagnostic;
 use fermata_ir::tir::interval::Interval;
-use fermata_ir::tir::{Block, BufferId, Expr, IterKind, LoopKind, PrimFunc, Scope, Stmt, VarId};
+use fermata_ir::tir::{Block, BufferId, Expr, IterKind, LoopKind, PrimFunc, Region, Scope, Stmt, VarId};
 use fermata_ir::types::DType;
 
 use super::expr::{Exprs, Text, bare};
 use super::failed;
 use super::helpers::{Helpers, c_type};
+use super::intrin;
 use super::names::Names;
 
 /// The element type of a buffer in memory: bools are bytes.
@@ -104,7 +105,10 @@ impl Body<'_> {
             Scope::Local => self.line(&format!("{ty} {name}[{count}];")),
             Scope::Shared => {
                 self.shared_bytes += count * self.exprs.func.buffers[b].dtype.bytes();
-                self.line(&format!("__shared__ {ty} {name}[{count}];"));
+                // Vectors are copied to and from rows of narrow numbers.
+                let narrow = self.exprs.func.buffers[b].dtype.bytes() < 4;
+                let align = if narrow { "__align__(16) " } else { "" };
+                self.line(&format!("__shared__ {align}{ty} {name}[{count}];"));
             }
             Scope::Global => {
                 return Err(failed(self.exprs.func, "it allocates global memory, which only the host can")
@@ -152,10 +156,27 @@ impl Body<'_> {
             }
             // A block looks at the word between tiles.
             Stmt::Checkpoint => Ok(()),
-            Stmt::Intrin { name, .. } => {
-                Err(failed(self.exprs.func, &format!("the tensor intrinsic `{name}` has no CUDA code")))
-            }
+            Stmt::Intrin { name, regions, params } => self.intrinsic(name, regions, params),
         }
+    }
+
+    /// The call of a device function on the addresses of the regions.
+    fn intrinsic(&mut self, name: &str, regions: &[Region], params: &[Expr]) -> Result<(), Diagnostic> {
+        let mins = regions.iter().flat_map(|r| r.ranges.iter().map(|range| &range.min));
+        self.exprs.begin(mins.chain(params));
+        let place = |body: &mut Self, r: &Region| {
+            let indices: Vec<Expr> = r.ranges.iter().map(|range| range.min.clone()).collect();
+            format!("&{}", body.exprs.element(r.buffer, &indices))
+        };
+        let regions: Vec<String> = regions.iter().map(|r| place(self, r)).collect();
+        let params = intrin::parameters(params, &mut |p| self.exprs.expr(p).code);
+        let called = intrin::call(&mut self.exprs.helpers, name, &regions, &params);
+        let called = called.unwrap_or_else(|| Err("it has no CUDA code".into()));
+        let called =
+            called.map_err(|why| failed(self.exprs.func, &format!("in a call of `{name}`: {why}")))?;
+        self.flush();
+        self.line(&called);
+        Ok(())
     }
 
     fn inside(&mut self, s: &Stmt) -> Result<(), Diagnostic> {

@@ -88,7 +88,7 @@ impl KernelSet {
         let te = group_to_te(module, func)?;
         let kernels = match &self.target {
             Target::Cpu(target) => rules_cpu::schedule(&te.name, &te.graph, &te.origins, &te.outputs, target),
-            Target::Cuda(_) => rules_cuda::schedule(&te.name, &te.graph, &te.outputs),
+            Target::Cuda(target) => rules_cuda::schedule(&te.name, &te.graph, &te.outputs, *target),
         };
         let kernels =
             kernels.map_err(|e| Diagnostic::error(Code::LOWER, e.0).at(module.spans[expr].clone()))?;

@@ -14,7 +14,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use fermata_ir::entity::SecondaryMap;
 use fermata_ir::scalar::BinaryOp;
 use fermata_ir::te::{Axis, Combiner, Compute, Reduce, StageKind};
-use fermata_ir::tir::{Buffer, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Scope, Stmt, VarId, VarInfo};
+use fermata_ir::tir::{
+    Block, Buffer, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Scope, Stmt, VarId, VarInfo,
+};
 use fermata_ir::types::DType;
 
 use super::inline::{Env, Inliner, nodes, rebuild};
@@ -39,6 +41,8 @@ enum Head {
     /// The outermost frame, which stays open.
     Root,
     Loop(VarId, Expr, LoopKind),
+    /// Statements with a name.
+    Note(&'static str),
     Guard(Expr),
     /// The other side of a guard, with the first side.
     Else(Expr, Vec<Stmt>),
@@ -156,6 +160,11 @@ impl<'a> Nest<'a> {
         self.frames.push(Frame::new(head));
     }
 
+    /// Opens a block that says what its statements do.
+    pub fn open_note(&mut self, what: &'static str) {
+        self.open_frame(Head::Note(what));
+    }
+
     /// Opens a condition. What is bound in it stays in it.
     pub fn open_guard(&mut self, cond: Expr) {
         self.open_frame(Head::Guard(cond));
@@ -186,6 +195,7 @@ impl<'a> Nest<'a> {
         let (var, extent, mut kind) = match frame.head {
             Head::Root => unreachable!("the outermost frame stays"),
             Head::Loop(var, extent, kind) => (var, extent, kind),
+            Head::Note(name) => return self.push(named_block(name, Stmt::Seq(frame.stmts))),
             Head::Guard(cond) => {
                 return self.push(Stmt::If { cond, then: seq(frame.stmts), els: None });
             }
@@ -453,6 +463,21 @@ impl<'a> Nest<'a> {
     pub fn store_element(&mut self, buffer: BufferId, index: Expr, value: Expr) {
         self.push(Stmt::Store { buffer, indices: vec![index], value });
     }
+}
+
+/// Statements under a name.
+fn named_block(name: &str, body: Stmt) -> Stmt {
+    Stmt::Block(Box::new(Block {
+        name: name.into(),
+        iters: Vec::new(),
+        predicate: None,
+        reads: Vec::new(),
+        writes: Vec::new(),
+        attrs: Default::default(),
+        allocs: Vec::new(),
+        init: None,
+        body: Box::new(body),
+    }))
 }
 
 /// True if moving the value out of a loop is worth a variable.

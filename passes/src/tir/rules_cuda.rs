@@ -5,22 +5,29 @@
 //! - *points*: a thread an element, which covers every compute;
 //! - *rows*: a block a row, whose threads share the reductions over it (softmax, norms, and
 //!   reductions to few elements), by a tree in shared memory;
-//! - a *product*: matrix products and convolutions, tiles of both operands in shared memory;
+//! - a *product*: matrix products and convolutions, tiles of both operands in shared memory; of
+//!   int8, float16 and bfloat16 on tensor cores where there are any, of int8 by dot products of
+//!   four bytes elsewhere and where there are few rows;
 //! - an *extern*: the operator's own statement, a thread an iteration of its parallel loop.
 
+mod dot;
 mod gemm;
+mod narrow;
 mod points;
+mod tensor_core;
 
 use std::collections::BTreeSet;
 
 use fermata_ir::te::{Combiner, Compute, Graph, Reduce, Stage, StageKind};
 use fermata_ir::tir::{BufferId, Expr, ExprKind};
+use fermata_ir::types::DType;
 
 use super::collapse::{Pointwise, collapse};
 use super::inline::{Env, Inliner, nodes};
 use super::nest::{Nest, Refusal, is_contiguous};
 use super::rows::Rows;
 use super::rules_cpu::{Scheduled, Unschedulable, loaded, reduced_tensors, repeats, tensor_of};
+use crate::target::CudaTarget;
 
 /// Bytes of scratch memory that an extern may have for each thread.
 const MAX_SCRATCH: usize = 256 << 10;
@@ -32,7 +39,12 @@ const SHARED_REDUCTION: usize = 64;
 ///
 /// # Errors
 /// If a stage has a form that no rule handles.
-pub fn schedule(name: &str, graph: &Graph, outputs: &[BufferId]) -> Result<Vec<Scheduled>, Unschedulable> {
+pub fn schedule(
+    name: &str,
+    graph: &Graph,
+    outputs: &[BufferId],
+    target: CudaTarget,
+) -> Result<Vec<Scheduled>, Unschedulable> {
     let mut kept: BTreeSet<BufferId> = outputs.iter().copied().collect();
     for stage in &graph.stages {
         match &stage.kind {
@@ -48,7 +60,7 @@ pub fn schedule(name: &str, graph: &Graph, outputs: &[BufferId]) -> Result<Vec<S
         }
     }
     loop {
-        match try_schedule(name, graph, outputs, &kept) {
+        match try_schedule(name, graph, outputs, &kept, target) {
             Ok(kernels) => return Ok(kernels),
             Err(tensor) => {
                 if !kept.insert(tensor) {
@@ -82,6 +94,7 @@ fn try_schedule(
     graph: &Graph,
     outputs: &[BufferId],
     kept: &BTreeSet<BufferId>,
+    target: CudaTarget,
 ) -> Result<Vec<Scheduled>, BufferId> {
     let mut needed: BTreeSet<BufferId> = outputs.iter().copied().collect();
     let mut kernels = Vec::new();
@@ -92,7 +105,7 @@ fn try_schedule(
         let kernel = match &stage.kind {
             StageKind::Placeholder => continue,
             StageKind::Extern { allocs, body, .. } => points::emit_extern(name, graph, stage, allocs, body),
-            StageKind::Compute(compute) => emit_compute(name, graph, stage, compute, kept)?,
+            StageKind::Compute(compute) => emit_compute(name, graph, stage, compute, kept, target)?,
         };
         needed.extend(&kernel.inputs);
         kernels.push(kernel);
@@ -108,6 +121,7 @@ fn emit_compute(
     stage: &Stage,
     compute: &Compute,
     kept: &BTreeSet<BufferId>,
+    target: CudaTarget,
 ) -> Result<Scheduled, BufferId> {
     let mut inliner = Inliner::new(graph, kept);
     // An axis of one step has no loop to bind it.
@@ -121,8 +135,10 @@ fn emit_compute(
     let reads = reductions_read(graph, kept, &pointwise);
     let rows =
         Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false, held: &[] };
-    if let Some(product) = gemm::find(graph, kept, &rows) {
-        return gemm::emit(nest(), &rows, &product).map_err(tensor_of);
+    if let Some(product) = gemm::find(graph, kept, &rows)
+        && let Some(done) = emit_product(&nest, &rows, &product, target)
+    {
+        return done.map_err(tensor_of);
     }
     if compute.reduce.is_none() && reads.is_empty() {
         let mut nest = nest();
@@ -155,6 +171,25 @@ fn emit_compute(
         Err(_) if shareable => emit_rows(&nest, rows),
         done => done.map_err(tensor_of),
     }
+}
+
+/// A kernel of tiles for a product, if it is worth one.
+fn emit_product<'a>(
+    nest: &dyn Fn() -> Nest<'a>,
+    rows: &Rows<'_>,
+    product: &gemm::Product,
+    target: CudaTarget,
+) -> Option<Result<Scheduled, Refusal>> {
+    let narrow = narrow::narrow_dtype(product);
+    if narrow == Some(DType::I8) && dot::has_few_rows(&nest(), product) {
+        return Some(dot::emit_columns(nest(), rows, product));
+    }
+    let tiles = |nest| match narrow {
+        Some(dtype) if target.sm >= tensor_core::SM => tensor_core::emit(nest, rows, product, dtype),
+        Some(DType::I8) => dot::emit_tiles(nest, rows, product),
+        Some(_) | None => gemm::emit(nest, rows, product),
+    };
+    product.is_large().then(|| tiles(nest()))
 }
 
 /// Rows over ever more trailing axes, until the reductions that are read fit.

@@ -33,33 +33,50 @@ const THREADS: usize = (TILE / PER_THREAD) * (TILE / PER_THREAD);
 const MIN_EXTENT: usize = 16;
 
 /// One factor: its value, the flat axis that only it has, and how its tile lies.
-struct Factor {
-    value: Expr,
-    axes: Vec<Axis>,
+pub struct Factor {
+    /// Its value, in terms of its own axes, the batch and the summed axes.
+    pub value: Expr,
+    /// The axes that only it has.
+    pub axes: Vec<Axis>,
     /// Whether neighbouring threads read along the summed axis, not along the factor's own.
-    along_depth: bool,
+    pub along_depth: bool,
 }
 
 /// A matrix product.
 pub struct Product {
     /// The reduction's tensor, if the stage reads it; the stage itself otherwise.
-    tensor: Option<BufferId>,
-    identity: Expr,
-    batch: Vec<Axis>,
-    depth: Vec<Axis>,
-    left: Factor,
-    right: Factor,
+    pub tensor: Option<BufferId>,
+    /// What sums begin with.
+    pub identity: Expr,
+    /// The axes that both factors have, besides the summed ones.
+    pub batch: Vec<Axis>,
+    /// The summed axes.
+    pub depth: Vec<Axis>,
+    /// The factor that has the rows.
+    pub left: Factor,
+    /// The factor that has the columns.
+    pub right: Factor,
 }
 
-fn var(v: VarId) -> Expr {
+impl Product {
+    /// True if there are enough rows, columns and summed elements for tiles of them.
+    pub fn is_large(&self) -> bool {
+        [&self.left.axes, &self.right.axes, &self.depth].into_iter().all(|axes| extent(axes) >= MIN_EXTENT)
+    }
+}
+
+/// A variable as an index.
+pub fn var(v: VarId) -> Expr {
     Expr::new(ExprKind::Var(v), DType::I64)
 }
 
-fn extent(axes: &[Axis]) -> usize {
+/// The number of values of some axes together.
+pub fn extent(axes: &[Axis]) -> usize {
     axes.iter().map(|a| a.extent).product()
 }
 
-fn mentions(e: &Expr, axis: &Axis) -> bool {
+/// True if an expression has an axis in it.
+pub fn mentions(e: &Expr, axis: &Axis) -> bool {
     nodes(e).iter().any(|n| matches!(n.kind(), ExprKind::Var(v) if *v == axis.var))
 }
 
@@ -86,10 +103,9 @@ pub fn find(graph: &Graph, kept: &BTreeSet<BufferId>, rows: &Rows<'_>) -> Option
     let ExprKind::Binary(BinaryOp::Mul, a, b) = body.kind() else { return None };
     let impure = nodes(&body).iter().any(|n| matches!(n.kind(), ExprKind::Load(b, _) if reduced.contains(b)));
     let product = factors(a, b, &rows.pointwise.axes, &reduce.axes)?;
-    let (m, n, k) = (extent(&product.left.axes), extent(&product.right.axes), extent(&product.depth));
-    let large =
-        m >= MIN_EXTENT && n >= MIN_EXTENT && k >= MIN_EXTENT && !product.batch.iter().any(|a| a.extent == 0);
-    (large && !impure).then(|| Product { tensor, identity: reduce.identity[0].clone(), ..product })
+    let axes = [&product.left.axes, &product.right.axes, &product.depth, &product.batch];
+    let empty = axes.iter().any(|axes| extent(axes) == 0);
+    (!empty && !impure).then(|| Product { tensor, identity: reduce.identity[0].clone(), ..product })
 }
 
 /// The only reduction that a pointwise stage reads, if it reads it at its own axes.
