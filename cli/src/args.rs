@@ -229,6 +229,9 @@ pub enum Device {
     Interp,
     /// The kernels as they are scheduled for the target, on the evaluator of TIR: a GPU's without a GPU
     Tir,
+    /// The first NVIDIA GPU (written, but not tried on one yet)
+    #[value(name = "cuda:0", alias = "cuda")]
+    Cuda,
 }
 
 /// `fermata run`.

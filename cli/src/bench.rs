@@ -28,7 +28,7 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
     let bindings = bindings(driver, &args.model, &given, streams)?;
     let start = Instant::now();
     let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;
-    let wanted = ports(&compiled);
+    let wanted = ports(&compiled.program);
     let mut session = session(compiled, &args.pipeline, usize::from(args.threads))?;
     let ready = start.elapsed();
     let inputs = collect(&inputs_args, &given, &wanted)?;

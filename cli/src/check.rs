@@ -12,7 +12,7 @@ use fermata_passes::bisect::Verdict;
 use crate::args::{CheckArgs, Device, Handed, InputArgs, PipelineArgs, ToleranceArgs};
 use crate::compile::{any_target, generate, target};
 use crate::run::{Results, execute, interpret, judge};
-use crate::{Failure, Streams, output};
+use crate::{Failure, Streams, cuda, output};
 
 /// The exit code of a command that cannot judge.
 const SKIP: i32 = 125;
@@ -92,6 +92,7 @@ impl<'a> Checker<'a> {
             Device::Interp => interpret(module, inputs.to_vec()),
             Device::Cpu => self.compiled(module, inputs),
             Device::Tir => self.on_tir(module, inputs),
+            Device::Cuda => self.on_gpu(module, inputs),
         };
         let Ok(found) = found else { return Verdict::Bad };
         let same = found.len() == expected.len()
@@ -108,6 +109,11 @@ impl<'a> Checker<'a> {
         let program = fermata_passes::lower::lower(module, &any_target(self.pipeline)?)?;
         let tensors = fermata_passes::lower::eval::run(&program, inputs)?;
         Ok(tensors.into_iter().map(|t| (String::new(), t)).collect())
+    }
+
+    fn on_gpu(&self, module: &Module, inputs: &[Tensor]) -> Result<Results, Failure> {
+        let program = fermata_passes::lower::lower(module, &any_target(self.pipeline)?)?;
+        cuda::execute(program, cuda::compiled(self.pipeline)?, inputs)
     }
 
     /// Writes a program to where the command will look; nothing if it does not compile.

@@ -186,7 +186,7 @@ fn load(
     let given = Given::new(&inputs, &model)?;
     let bindings = bindings(driver, &model, &given, streams)?;
     let compiled = load_compiled(driver, &model, &bindings, &args.pipeline, streams)?;
-    let inputs = collect(&inputs, &given, &ports(&compiled))?;
+    let inputs = collect(&inputs, &given, &ports(&compiled.program))?;
     let features = target(&args.pipeline)?.features;
     let options = SessionOptions { features, ..SessionOptions::default() };
     let mut session = Session::with_options(compiled.program.clone(), compiled.kernels.clone(), &options)?;

@@ -10,12 +10,13 @@ use fermata_ir::tensor::Tensor;
 use fermata_ir::walk;
 
 use crate::args::{CompareArgs, Device};
+use crate::compile::plan;
 use crate::inputs::{Given, collect, read_npz, to_f64};
 use crate::model;
 use crate::run::{
     Results, bindings, compile_and_execute, evaluate_kernels, expected, interpret, judge, no_main, parameters,
 };
-use crate::{Driver, Failure, Streams};
+use crate::{Driver, Failure, Streams, cuda};
 
 /// The cosine that quantised results must have where the user asks for none.
 const MIN_COSINE: f64 = 0.9;
@@ -47,6 +48,10 @@ pub(crate) fn command(
                 compile_and_execute(driver, module.clone(), &args.pipeline, threads, &inputs, streams)?
             }
             Device::Tir => evaluate_kernels(driver, module.clone(), &args.pipeline, &inputs, streams)?,
+            Device::Cuda => {
+                let gpu = cuda::compiled(&args.pipeline)?;
+                cuda::execute(plan(driver, module.clone(), &args.pipeline, streams)?, gpu, &inputs)?
+            }
         };
         let outcome = match (args.min_cosine, &args.pipeline.quantize) {
             (None, None) => expected(&results, &reference, &args.tolerance, streams)?,

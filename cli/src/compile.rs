@@ -31,8 +31,8 @@ pub struct Compiled {
     pub program: Program,
     /// Code, one a kernel of the plan; none if an artifact is for a GPU.
     pub kernels: Vec<CompiledKernel>,
-    /// The GPU that an artifact is for.
-    pub gpu: Option<CudaTarget>,
+    /// What an artifact has for a GPU.
+    pub gpu: Option<artifact::Gpu>,
 }
 
 /// The target that the flags name.
@@ -53,9 +53,9 @@ pub fn any_target(args: &PipelineArgs) -> Result<Target, Failure> {
 }
 
 fn cannot_run(target: &str) -> Failure {
-    let message = format!("a program for `{target}` cannot run in this version");
-    let help =
-        "`fermata compile` gives its kernels (--emit=cuda,ptx,cubin); --device tir runs them from the model";
+    let message = format!("a program for `{target}` does not run on the CPU");
+    let help = "--device cuda:0 runs it on a GPU, and --device tir on the evaluator, without one; \
+                `fermata compile` gives its kernels (--emit=cuda,ptx,cubin)";
     Failure::from_usage(Diagnostic::error(Code::USAGE, message).help(help))
 }
 
@@ -213,7 +213,7 @@ pub fn load_compiled(
         Model::Artifact(path) => {
             let compiled = output::read_artifact(&path, &target(args)?, model.trust)?;
             match compiled.gpu {
-                Some(gpu) => Err(cannot_run(&gpu.to_string())),
+                Some(gpu) => Err(cannot_run(&gpu.target.to_string())),
                 None => Ok(compiled),
             }
         }

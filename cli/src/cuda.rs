@@ -1,15 +1,20 @@
-//! What `fermata compile` gives for GPUs: CUDA C, PTX and cubins, a file a kernel.
+//! What `fermata compile` gives for GPUs (CUDA C, PTX and cubins, a file a kernel), and running it there.
 
 use std::path::PathBuf;
 
+use fermata_codegen::artifact::Gpu;
 use fermata_codegen::cuda::nvrtc::{self, Binary};
 use fermata_codegen::cuda::{CudaKernel, emit_all};
+use fermata_ir::diag::{Code, Diagnostic};
+use fermata_ir::tensor::Tensor;
 use fermata_ir::tir::PrimFunc;
 use fermata_passes::lower::plan::Program;
-use fermata_passes::target::CudaTarget;
+use fermata_passes::target::{CudaTarget, Target};
+use fermata_runtime::exec::cuda::CudaSession;
 
-use crate::args::{CompileArgs, Emit};
-use crate::{Failure, Streams, output};
+use crate::args::{CompileArgs, Emit, PipelineArgs};
+use crate::run::Results;
+use crate::{Failure, Streams, compile, output};
 
 /// The kernels of a program as CUDA C.
 ///
@@ -39,7 +44,7 @@ pub fn write(
     if let Some(dir) = &args.emit_dir {
         std::fs::create_dir_all(dir)
             .map_err(|e| Failure::usage(format!("cannot make `{}`: {e}", dir.display())))?;
-        let extension = if emit == Emit::Cuda { "cu" } else { super::compile::extension(emit) };
+        let extension = if emit == Emit::Cuda { "cu" } else { compile::extension(emit) };
         for (i, kernel) in kernels.iter().enumerate() {
             output::write(&dir.join(format!("{}.{extension}", kernel.name)), content(i), streams)?;
         }
@@ -68,4 +73,36 @@ pub fn binaries(
         return Ok(None);
     }
     Ok(Some(nvrtc::compile_all(kernels, target)?))
+}
+
+/// What the flags make of a program for a GPU; nothing if they name a CPU.
+///
+/// # Errors
+/// If there is no such target.
+pub fn compiled(args: &PipelineArgs) -> Result<Option<Gpu>, Failure> {
+    match compile::any_target(args)? {
+        Target::Cpu(_) => Ok(None),
+        Target::Cuda(target) => Ok(Some(Gpu::compiled(target))),
+    }
+}
+
+/// Runs a program on the first GPU.
+///
+/// # Errors
+/// If it is for a CPU, there is no GPU here, or a kernel cannot be made or fails.
+pub fn execute(program: Program, gpu: Option<Gpu>, inputs: &[Tensor]) -> Result<Results, Failure> {
+    let Some(gpu) = gpu else {
+        let error = Diagnostic::error(
+            Code::USAGE,
+            "--device cuda:0 runs programs for GPUs, and this one is for the CPU",
+        );
+        return Err(Failure::from_usage(error.help("give --target cuda:sm_80, or what the GPU is")));
+    };
+    // Without a device nothing else needs to be said.
+    fermata_runtime::device::cuda::require(&fermata_runtime::detect::cuda(), 0)?;
+    let (kernels, cubins) = gpu.code(&program)?;
+    let mut session = CudaSession::new(program, &kernels, &cubins, gpu.target, 0)?;
+    let tensors = session.run(inputs)?;
+    let names = session.entry().outputs.iter().map(|port| port.name.to_string());
+    Ok(names.zip(tensors).collect())
 }

@@ -39,11 +39,7 @@ pub(crate) fn command(driver: &Driver, args: &ListArgs, streams: &mut Streams<'_
             ]];
             rows.extend(CUDA_SMS.iter().map(|&sm| {
                 let target = CudaTarget { sm };
-                vec![
-                    target.to_string(),
-                    format!("kernels for {}; they are compiled, not run", target.arch()),
-                    String::new(),
-                ]
+                vec![target.to_string(), format!("kernels for {}", target.arch()), String::new()]
             }));
             table(&["target", "features", "caches"], rows, args.markdown, streams)
         }

@@ -31,7 +31,7 @@ pub(crate) fn command(
     let given = Given::new(&inputs_args, &args.model)?;
     let bindings = bindings(driver, &args.model, &given, streams)?;
     let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;
-    let wanted = ports(&compiled);
+    let wanted = ports(&compiled.program);
     let mut session = session(compiled, &args.pipeline, usize::from(args.threads))?;
     let inputs = collect(&inputs_args, &given, &wanted)?;
     // The same inputs take the same steps, so the best time of each step is well defined.

@@ -1,5 +1,6 @@
 //! `fermata run`: a model on inputs, compiled or on the evaluator.
 
+use fermata_codegen::artifact::Gpu;
 use fermata_ir::compare::{Comparison, Tolerance, compare_by, compare_with};
 use fermata_ir::diag::{Code, Diagnostic};
 use fermata_ir::eval::{EvalOptions, Value, eval_global};
@@ -7,13 +8,14 @@ use fermata_ir::expr::Module;
 use fermata_ir::front::{hf, output_names};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::TensorType;
-use fermata_runtime::exec::{Session, SessionOptions};
+use fermata_passes::lower::plan::Program;
+use fermata_runtime::exec::{Session, SessionOptions, check_plan};
 
 use crate::args::{Device, ModelArgs, PipelineArgs, RunArgs, ToleranceArgs};
 use crate::compile::{Compiled, compile, load_compiled, plan, target};
 use crate::inputs::{Given, Wanted, collect, read_npz};
-use crate::model::{self, Bindings};
-use crate::{Driver, Failure, Streams, output};
+use crate::model::{self, Bindings, Model};
+use crate::{Driver, Failure, Streams, cuda, output};
 
 /// Named results.
 pub type Results = Vec<(String, Tensor)>;
@@ -31,15 +33,16 @@ pub(crate) fn command(driver: &Driver, args: &RunArgs, streams: &mut Streams<'_>
         }
         Device::Cpu => {
             let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;
-            let wanted = ports(&compiled);
+            let wanted = ports(&compiled.program);
             let inputs = collect(&args.inputs, &given, &wanted)?;
             execute(compiled, &args.pipeline, usize::from(args.threads), &inputs)?
         }
-        Device::Tir => {
-            let module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
-            let wanted = parameters(&module)?;
-            let inputs = collect(&args.inputs, &given, &wanted)?;
-            evaluate_kernels(driver, module, &args.pipeline, &inputs, streams)?
+        Device::Tir | Device::Cuda => {
+            let (program, gpu, inputs) = planned(driver, args, (&given, &bindings), streams)?;
+            match args.device {
+                Device::Cuda => cuda::execute(program, gpu, &inputs)?,
+                _ => evaluate_program(&program, &inputs)?,
+            }
         }
     };
     if args.output.as_os_str() == "-" {
@@ -102,7 +105,7 @@ fn open_parameters(
     bindings: &Bindings,
     streams: &mut Streams<'_>,
 ) -> Result<Vec<String>, Failure> {
-    let model::Model::Module(module) = model::load(driver, args, bindings, streams)? else {
+    let Model::Module(module) = model::load(driver, args, bindings, streams)? else {
         return Ok(Vec::new());
     };
     let wanted = parameters(&module).unwrap_or_default();
@@ -140,9 +143,9 @@ pub fn no_main(module: &Module) -> Failure {
 }
 
 /// The parameters of a compiled program.
-pub fn ports(compiled: &Compiled) -> Vec<Wanted> {
-    let Some(entry) = compiled.program.entry else { return Vec::new() };
-    let plan = &compiled.program.funcs[entry];
+pub fn ports(program: &Program) -> Vec<Wanted> {
+    let Some(entry) = program.entry else { return Vec::new() };
+    let plan = &program.funcs[entry];
     let ports = plan.inputs.iter().map(|port| {
         let buffer = &plan.buffers[port.buffer];
         Wanted { name: port.name.to_string(), ty: TensorType::of(&buffer.shape, buffer.dtype) }
@@ -234,8 +237,41 @@ pub fn evaluate_kernels(
     inputs: &[Tensor],
     streams: &mut Streams<'_>,
 ) -> Result<Results, Failure> {
-    let program = plan(driver, module, args, streams)?;
-    let tensors = fermata_passes::lower::eval::run(&program, inputs)?;
+    evaluate_program(&plan(driver, module, args, streams)?, inputs)
+}
+
+/// What the user named as a plan with its kernels, what it has for a GPU if it is for one, and its
+/// inputs.
+///
+/// # Errors
+/// If it cannot be read or planned, an artifact's plan contradicts itself, or an input does not fit.
+fn planned(
+    driver: &Driver,
+    args: &RunArgs,
+    (given, bindings): (&Given, &Bindings),
+    streams: &mut Streams<'_>,
+) -> Result<(Program, Option<Gpu>, Vec<Tensor>), Failure> {
+    match model::load(driver, &args.model, bindings, streams)? {
+        Model::Artifact(path) => {
+            let read = output::read_artifact(&path, &target(&PipelineArgs::default())?, args.model.trust)?;
+            check_plan(&read.program)?;
+            let inputs = collect(&args.inputs, given, &ports(&read.program))?;
+            Ok((read.program, read.gpu, inputs))
+        }
+        Model::Module(module) => {
+            let inputs = collect(&args.inputs, given, &parameters(&module)?)?;
+            let gpu = cuda::compiled(&args.pipeline)?;
+            Ok((plan(driver, *module, &args.pipeline, streams)?, gpu, inputs))
+        }
+    }
+}
+
+/// Runs a plan's kernels on the evaluator of TIR, which checks every access.
+///
+/// # Errors
+/// If an input does not fit, or a kernel does what it must not, such as a race.
+fn evaluate_program(program: &Program, inputs: &[Tensor]) -> Result<Results, Failure> {
+    let tensors = fermata_passes::lower::eval::run(program, inputs)?;
     let entry = program.entry.map(|f| &program.funcs[f]);
     let names = entry.into_iter().flat_map(|f| f.outputs.iter().map(|port| port.name.to_string()));
     Ok(names.zip(tensors).collect())

@@ -115,7 +115,7 @@ pub enum Cuda {
     NoDriver,
     /// The driver is there but does not work.
     Broken(String),
-    /// The driver and the names of its devices.
+    /// The driver and its devices: `NVIDIA H200 (cuda:sm_90)`.
     Devices(Vec<String>),
 }
 
@@ -128,14 +128,22 @@ pub fn cuda() -> Cuda {
     }
     let devices = || -> Result<Vec<String>, cudarc::driver::DriverError> {
         result::init()?;
-        (0..result::device::get_count()?)
-            .map(|i| result::device::get(i).and_then(result::device::get_name))
-            .collect()
+        (0..result::device::get_count()?).map(|i| describe_gpu(result::device::get(i)?)).collect()
     };
     match devices() {
         Ok(names) => Cuda::Devices(names),
         Err(e) => Cuda::Broken(e.to_string()),
     }
+}
+
+/// A GPU's name and the target that kernels for it have.
+fn describe_gpu(device: cudarc::driver::sys::CUdevice) -> Result<String, cudarc::driver::DriverError> {
+    use cudarc::driver::{result, sys::CUdevice_attribute as Attribute};
+    // SAFETY: the device is one that the driver gave.
+    let attribute = |of| unsafe { result::device::get_attribute(device, of) };
+    let major = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?;
+    let minor = attribute(Attribute::CU_DEVICE_ATTRIBUTE_COMPUTE_CAPABILITY_MINOR)?;
+    Ok(format!("{} (cuda:sm_{major}{minor})", result::device::get_name(device)?))
 }
 
 /// The largest amount of memory that this process has used so far, in bytes, where the system tells.

@@ -1,17 +1,20 @@
 //! `testsuite cuda-check`: every kernel of the open models and of the operators' cases as a cubin.
 //!
-//! NVRTC and the models come as Python packages, by name and version; no GPU and no toolkit is
-//! needed. What is printed of a model and a generation of GPUs is how many kernels were compiled
-//! (each raw and preemptible), the most registers that one of them has, and the bytes that all of
-//! them spill.
+//! NVRTC, a disassembler and the models come as Python packages, by name and version; no GPU and
+//! no toolkit is needed. What is printed of a model and a generation of GPUs is how many kernels
+//! were compiled (each raw and preemptible), the most registers that one of them has, the bytes
+//! that all of them spill, and what the machine code has for products of narrow numbers: IMMA
+//! (tensor cores, int8), HMMA (tensor cores, float16 and bfloat16) and IDP (dot products of four
+//! bytes). A model in int8 without any of those it should have fails.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::Instant;
 
 use fermata_codegen::cuda::nvrtc::{self, Binary};
 use fermata_codegen::cuda::{CudaKernel, emit_all};
-use fermata_ir::diag::{Diagnostic, Diagnostics};
+use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::expr::Module;
 use fermata_ir::front::hf::import_dir;
 use fermata_ir::front::onnx::{ImportOptions, import_file};
@@ -20,7 +23,9 @@ use fermata_ir::op::OpTable;
 use fermata_ir::text::{ParseOptions, parse_module};
 use fermata_passes::lower::lower;
 use fermata_passes::manager::{self, Options};
-use fermata_passes::pipeline::{Level, standard};
+use fermata_passes::pipeline::{self, Level, standard};
+use fermata_passes::relay::quantize::Scheme;
+use fermata_passes::table::PassTable;
 use fermata_passes::target::CudaTarget;
 use fermata_testsuite::case;
 
@@ -29,6 +34,13 @@ use crate::{minilm, venv};
 
 /// NVRTC, which is all that kernels without headers need.
 const NVRTC: &str = "nvidia-cuda-nvrtc==13.0.88";
+
+/// What prints the machine code of a cubin.
+const DISASSEMBLER: &str = "nvidia-cuda-nvdisasm==13.5.37";
+
+/// The generations that models in int8 are compiled for, and the instruction that multiplies: the
+/// last without asynchronous copies, the first with them, and the one with warp-group products.
+const INT8_SMS: [(u32, &str); 3] = [(75, "IDP"), (80, "IMMA"), (90, "IMMA")];
 
 /// The generations that models are compiled for: the first with asynchronous copies, and the
 /// one with warp-group products.
@@ -64,7 +76,12 @@ struct Figures {
     kernels: usize,
     registers: u32,
     spilled: u32,
+    /// How often the machine code has each of [`COUNTED`].
+    instructions: [usize; COUNTED.len()],
 }
+
+/// The instructions that are counted.
+const COUNTED: [&str; 3] = ["IMMA", "HMMA", "IDP"];
 
 impl Figures {
     /// Takes in what the assembler says: `Used 32 registers`, `8 bytes spill stores`.
@@ -80,6 +97,16 @@ impl Figures {
             }
         }
     }
+
+    /// Takes in the machine code of a kernel: `/*0a90*/ IMMA.16832.S8.S8 R4, ...`.
+    fn add_code(&mut self, text: &str) {
+        for word in text.split_whitespace() {
+            let name = word.split('.').next().unwrap_or_default();
+            if let Some(i) = COUNTED.iter().position(|counted| *counted == name) {
+                self.instructions[i] += 1;
+            }
+        }
+    }
 }
 
 /// Compiles everything; whether all of it could be.
@@ -88,8 +115,8 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
     let found = nvrtc::probe_in(&library).as_ref().map_err(|why| io::Error::other(why.clone()))?;
     println!("NVRTC {}.{}", found.version.0, found.version.1);
     println!(
-        "{:<24} {:>12} {:>8} {:>10} {:>8} {:>8}",
-        "what", "target", "kernels", "registers", "spilled", "s"
+        "{:<24} {:>12} {:>8} {:>10} {:>8} {:>6} {:>6} {:>6} {:>8}",
+        "what", "target", "kernels", "registers", "spilled", "IMMA", "HMMA", "IDP", "s"
     );
     let mut all_good = true;
     for model in &OPEN_MODELS {
@@ -117,6 +144,24 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
             compile(module, target, figures)
         });
     }
+    for (sm, instruction) in INT8_SMS {
+        let target = CudaTarget { sm };
+        all_good &= row("minilm, int8", target, |figures| {
+            let mut module = import_dir(&checkpoint)?;
+            bind_dims(&mut module, &ENCODER_DIMS)?;
+            infer_module(&mut module)?;
+            let text = format!("infer_type,fold_constant,quantize{{scheme={}}}", Scheme::PerToken.name());
+            let steps = pipeline::parse(&text, &PassTable::standard())?;
+            manager::run(&mut module, &steps, &Options::default(), &mut [])?;
+            compile(module, target, figures)?;
+            let place = COUNTED.iter().position(|counted| *counted == instruction);
+            match place.map_or(0, |i| figures.instructions[i]) {
+                0 => Err(unmet(format!("no kernel multiplies with {instruction}"))),
+                _ if figures.spilled > 0 => Err(unmet("registers are spilled".into())),
+                _ => Ok(()),
+            }
+        });
+    }
     if !args.models_only {
         let target = CudaTarget { sm: CASES_SM };
         all_good &= row("cases of operators", target, |figures| cases(target, figures));
@@ -130,8 +175,10 @@ fn row(name: &str, target: CudaTarget, work: impl FnOnce(&mut Figures) -> Result
     let mut figures = Figures::default();
     let done = work(&mut figures);
     let seconds = start.elapsed().as_secs_f64();
-    let Figures { kernels, registers, spilled } = figures;
-    println!("{name:<24} {target:>12} {kernels:>8} {registers:>10} {spilled:>8} {seconds:>8.1}");
+    let Figures { kernels, registers, spilled, instructions: [imma, hmma, idp] } = figures;
+    println!(
+        "{name:<24} {target:>12} {kernels:>8} {registers:>10} {spilled:>8} {imma:>6} {hmma:>6} {idp:>6} {seconds:>8.1}"
+    );
     if let Err(errors) = &done {
         for error in &errors.0 {
             println!("FAILED {name} for {target}: {}", error.message);
@@ -158,8 +205,40 @@ fn scheduled(module: &mut Module, target: CudaTarget) -> Result<Vec<CudaKernel>,
 }
 
 fn assemble(kernels: &[CudaKernel], target: CudaTarget, figures: &mut Figures) -> Result<(), Diagnostic> {
-    nvrtc::compile_all(kernels, target)?.iter().for_each(|binary| figures.add(binary));
+    let binaries = nvrtc::compile_all(kernels, target)?;
+    binaries.iter().for_each(|binary| figures.add(binary));
+    disassemble(&binaries, figures)
+        .map_err(|e| Diagnostic::error(Code::CODEGEN, format!("no machine code to read: {e}")))
+}
+
+/// What a model in int8 must have and has not.
+fn unmet(why: String) -> Diagnostics {
+    Diagnostic::error(Code::CODEGEN, why).into()
+}
+
+/// Counts the instructions of cubins.
+fn disassemble(binaries: &[Binary], figures: &mut Figures) -> io::Result<()> {
+    let program = disassembler()?;
+    let work = tempfile::tempdir()?;
+    let paths: Vec<PathBuf> = (0..binaries.len()).map(|i| work.path().join(format!("{i}.cubin"))).collect();
+    for (binary, path) in binaries.iter().zip(&paths) {
+        std::fs::write(path, &binary.cubin)?;
+        let output = Command::new(&program).arg(path).output()?;
+        if !output.status.success() {
+            return Err(io::Error::other(String::from_utf8_lossy(&output.stderr).into_owned()));
+        }
+        figures.add_code(&String::from_utf8_lossy(&output.stdout));
+    }
     Ok(())
+}
+
+/// The disassembler of the package, which unpacking has left without its permission to run.
+fn disassembler() -> io::Result<PathBuf> {
+    let path = venv::unpacked(DISASSEMBLER)?.join("nvidia/cu13/bin/nvdisasm");
+    let mut permissions = path.metadata()?.permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut permissions, 0o755);
+    std::fs::set_permissions(&path, permissions)?;
+    Ok(path)
 }
 
 /// The kernels of every operator's case that has any: those that only the evaluator runs, or

@@ -17,6 +17,7 @@
 //! that nobody sees half of one.
 
 mod dto;
+mod gpu;
 #[cfg(test)]
 mod tests;
 
@@ -42,6 +43,8 @@ use crate::cuda::CudaKernel;
 use crate::cuda::nvrtc::Binary;
 use crate::kernel::CompiledKernel;
 
+pub use gpu::Gpu;
+
 /// The version that is written; the first number is the major one.
 pub const VERSION: [u32; 2] = [1, 0];
 
@@ -57,8 +60,8 @@ pub struct Artifact {
     pub program: Program,
     /// The code of each kernel; none if the artifact is for a GPU.
     pub kernels: Vec<CompiledKernel>,
-    /// The GPU that it is for, if it is for one.
-    pub gpu: Option<CudaTarget>,
+    /// What it has for a GPU, if it is for one.
+    pub gpu: Option<Gpu>,
 }
 
 /// The code that an artifact is written with, one a kernel.
@@ -240,7 +243,7 @@ fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diag
     }
     let trusted = options.trust && manifest.target == target_text(&options.target);
     let gpu = CudaTarget::parse(&manifest.target);
-    // Nothing runs a GPU's kernels from an artifact yet: whatever will must prove them first.
+    // Whoever runs a GPU's kernels from an artifact is told what is not proved.
     let unproved = trusted || gpu.is_some();
     let funcs: Vec<PrimFunc> = sources
         .par_iter()
@@ -255,6 +258,8 @@ fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diag
     } else {
         cpu::compile_all(&funcs.iter().collect::<Vec<_>>(), &options.target)?
     };
+    let gpu =
+        gpu.map(|target| gpu::read(&mut zip, &plan.kernels, &funcs, target, options.trust)).transpose()?;
     let constants = constants(file, &mut zip, plan.constants)?;
     let mut table: PrimaryMap<KernelId, Kernel> = PrimaryMap::new();
     for func in funcs {

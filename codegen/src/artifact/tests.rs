@@ -88,7 +88,48 @@ fn kernels_for_a_gpu_carry_their_source() {
     let mut zip = ZipArchive::new(Cursor::new(&bytes[..])).expect("a zip");
     assert_eq!(text(&mut zip, "kernels/00000_add.cu").expect("the source"), kernels[0].source);
     let read = read_mapped(&map(&bytes), &ReadOptions::default()).expect("it reads");
-    assert_eq!((read.gpu, read.kernels.len()), (Some(target), 0));
+    let gpu = read.gpu.expect("it is for a GPU");
+    assert_eq!((gpu.target, gpu.unproved.len(), read.kernels.len()), (target, 0, 0));
+    let trusting = ReadOptions { trust: true, ..ReadOptions::default() };
+    let read = read_mapped(&map(&bytes), &trusting).expect("it reads");
+    assert!(read.gpu.expect("it is for a GPU").cubins.is_none(), "there is no machine code in it");
+}
+
+#[test]
+fn machine_code_for_a_gpu_is_kept_only_if_trusted() {
+    let program = program();
+    let kernels = crate::cuda::emit_all(&[&program.kernels[KernelId::new(0)].func]).expect("it is written");
+    let binary = Binary { cubin: b"machine code".to_vec(), ptx: String::new(), log: String::new() };
+    let code = Code::Cuda(&kernels, Some(std::slice::from_ref(&binary)), CudaTarget { sm: 80 });
+    let bytes = write_to(Cursor::new(Vec::new()), "", &program, code).expect("written").into_inner();
+    let cubins = |trust| {
+        let options = ReadOptions { trust, ..ReadOptions::default() };
+        let read = read_mapped(&map(&bytes), &options).expect("it reads");
+        read.gpu.expect("it is for a GPU").cubins
+    };
+    assert_eq!((cubins(false), cubins(true)), (None, Some(vec![binary.cubin])));
+}
+
+#[test]
+fn kernels_for_a_gpu_that_are_not_proved_do_not_run_there() {
+    let mut program = program();
+    let mut func = (*program.kernels[KernelId::new(0)].func).clone();
+    // Every tile writes the first elements.
+    let y = func.params[2];
+    func.body = func.body.map(&mut |s| match s {
+        Stmt::Store { buffer, value, .. } if buffer == y => {
+            Stmt::Store { buffer, indices: vec![Expr::int(0)], value }
+        }
+        s => s,
+    });
+    program.kernels = PrimaryMap::new();
+    program.kernels.push(Kernel { func: Arc::new(func), tiles: 2 });
+    let kernels = crate::cuda::emit_all(&[&program.kernels[KernelId::new(0)].func]).expect("it is written");
+    let code = Code::Cuda(&kernels, None, CudaTarget { sm: 80 });
+    let bytes = write_to(Cursor::new(Vec::new()), "", &program, code).expect("written").into_inner();
+    let read = read_mapped(&map(&bytes), &ReadOptions::default()).expect("it reads");
+    let error = read.gpu.expect("it is for a GPU").code(&read.program).expect_err("not proved");
+    assert_eq!(error.message, "kernel `add`: tiles may write the same part of `y`");
 }
 
 #[test]

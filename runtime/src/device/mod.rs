@@ -3,10 +3,12 @@
 //!
 //! [`cpu::Pool`] runs tiles on pinned worker threads; [`simulated::Simulated`] runs them in any
 //! order that a seed chooses, with preemption at any checkpoint, to test that nothing depends on it.
+//! [`cuda::Gpu`] has the blocks of a GPU run tiles; its launches are of kernels that are loaded there.
 
 mod atomics;
 pub mod cores;
 pub mod cpu;
+pub mod cuda;
 pub mod ring;
 pub mod simulated;
 

@@ -33,13 +33,21 @@ pub(super) fn each_step<'p>(steps: &'p [Step], f: &mut dyn FnMut(&'p Step)) {
 
 /// Checks a program against its kernels; gives the entry.
 pub(super) fn program(program: &Program, kernels: &[CompiledKernel]) -> Result<FuncId, Diagnostic> {
+    if kernels.len() != program.kernels.len() {
+        return Err(Diagnostic::error(Code::ARTIFACT, "the program and its code have different kernels"));
+    }
+    plan(program)
+}
+
+/// Checks a program, whatever runs its kernels; gives the entry.
+///
+/// # Errors
+/// If its plan contradicts itself: then running it could go wrong.
+pub fn plan(program: &Program) -> Result<FuncId, Diagnostic> {
     let entry = program
         .entry
         .filter(|entry| entry.index() < program.funcs.len())
         .ok_or_else(|| Diagnostic::error(Code::ARTIFACT, "the program has no entry"))?;
-    if kernels.len() != program.kernels.len() {
-        return Err(Diagnostic::error(Code::ARTIFACT, "the program and its code have different kernels"));
-    }
     // A call looks into the function that it calls, which may come later.
     program.funcs.values().try_for_each(|func| buffers(program, func))?;
     let mut proofs = Proofs::default();

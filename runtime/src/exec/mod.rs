@@ -9,6 +9,7 @@
 //! and may turn as often as they like. Other calls nest at most [`MAX_DEPTH`] deep.
 
 mod check;
+pub mod cuda;
 mod frame;
 mod instance;
 #[cfg(test)]
@@ -27,6 +28,7 @@ use crate::detect;
 use crate::device::Device;
 use crate::device::cpu::Pool;
 
+pub use check::plan as check_plan;
 pub use instance::Instance;
 pub use walk::{Next, Walk};
 
