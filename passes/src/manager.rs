@@ -126,7 +126,8 @@ impl Manager<'_> {
             Stage::Relay => self.stage != Stage::Fused || pass.gives.is_none(),
             Stage::Graph => matches!(self.stage, Stage::Relay | Stage::Graph),
             Stage::ANormal => self.stage == Stage::ANormal,
-            Stage::Fused => self.stage == Stage::Fused,
+            // A text may have come with groups in it.
+            Stage::Fused => matches!(self.stage, Stage::Fused | Stage::Relay),
         };
         if fits {
             return Ok(());

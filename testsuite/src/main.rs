@@ -6,6 +6,7 @@
 
 mod cuda_check;
 mod generated;
+mod kernels;
 mod minilm;
 mod models;
 mod onnx_node;
@@ -46,6 +47,8 @@ enum Check {
     Fuzz(fuzz::Args),
     /// Take programs of 100,000 operators from text to a result
     Scale(scaling::Args),
+    /// Count the launches of the open models, grouped as Relay groups operators and as we do
+    Kernels(kernels::Args),
     /// Compare an encoder's checkpoint with a forward pass in numpy, in float32 and int8
     Minilm(minilm::Args),
     /// Time the open models and the light graphs here and on other runtimes, in turn
@@ -63,6 +66,7 @@ fn main() -> ExitCode {
         Check::Generated(args) => generated::command(&args),
         Check::Fuzz(args) => fuzz::command(&args),
         Check::Scale(args) => scaling::command(&args),
+        Check::Kernels(args) => kernels::command(&args),
         Check::Minilm(args) => minilm::command(&args),
         Check::Versus(args) => versus::command(&args),
         Check::VersusOurs(args) => versus::ours(&args),

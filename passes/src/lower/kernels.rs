@@ -155,7 +155,7 @@ fn summary(module: &Module, func: &Function) -> String {
 
 /// Bytes that are equal for functions that compute the same with the same operators: the
 /// body in post-order with operands as distances, types and attributes.
-fn function_key(module: &Module, func: &Function) -> Vec<u8> {
+pub fn function_key(module: &Module, func: &Function) -> Vec<u8> {
     let order = walk::post_order(module, &[func.body]);
     let place: BTreeMap<ExprId, usize> = order.iter().enumerate().map(|(i, &e)| (e, i)).collect();
     let mut key = String::new();

@@ -21,11 +21,18 @@ pub static PASS: PassDef = PassDef {
     relay_name: "DeadCodeElimination",
     level: 1,
     doc: "drop pure lets that nothing uses",
-    options: &[OptionDef {
-        name: "ignore_impurity",
-        doc: "drop unused lets even if they may have effects",
-        default: OptionValue::Bool(false),
-    }],
+    options: &[
+        OptionDef {
+            name: "ignore_impurity",
+            doc: "drop unused lets even if they may have effects",
+            default: OptionValue::Bool(false),
+        },
+        OptionDef {
+            name: "inline_once",
+            doc: "put pure values that are used once where they are used, unless that is in another function",
+            default: OptionValue::Bool(false),
+        },
+    ],
     requires: &["infer_type"],
     takes: Stage::Relay,
     gives: None,
@@ -48,13 +55,49 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
             dead.insert(expr);
         }
     }
-    if dead.is_empty() {
-        return Ok(Outcome::Unchanged);
+    let dropped = match dead.is_empty() {
+        true => Outcome::Unchanged,
+        false => rebuild_functions(module, |module, old, new| match module.exprs[new] {
+            Expr::Let { body, .. } if dead.contains(&old) => body,
+            _ => new,
+        }),
+    };
+    let inlined = if context.bool("inline_once") { inline_once(module, context) } else { Outcome::Unchanged };
+    Ok(if inlined == Outcome::Changed { inlined } else { dropped })
+}
+
+/// Puts pure values that are used once in the place of their use.
+fn inline_once(module: &mut Module, context: &mut PassContext) -> Outcome {
+    let purity = Purities::of(module);
+    let mut uses: SecondaryMap<VarId, u32> = SecondaryMap::new();
+    let mut captured: BTreeSet<VarId> = BTreeSet::new();
+    let counts = super::rewrite::use_counts(module);
+    let reachable = walk::reachable(module);
+    for &expr in &reachable {
+        match &module.exprs[expr] {
+            Expr::Var(var) => uses[*var] += counts[expr],
+            Expr::Func(func) => captured.extend(walk::free_vars_of(module, func)),
+            _ => {}
+        }
     }
-    Ok(rebuild_functions(module, |module, old, new| match module.exprs[new] {
-        Expr::Let { body, .. } if dead.contains(&old) => body,
-        _ => new,
-    }))
+    let mut binders: BTreeMap<ExprId, VarId> = BTreeMap::new();
+    for expr in reachable {
+        let Expr::Let { var, value, .. } = module.exprs[expr] else { continue };
+        let once = uses[var] == 1 && !captured.contains(&var) && counts[value] == 1;
+        if once && purity.is_pure(value) && context.fire("put a value where it is used once", module, value) {
+            binders.insert(value, var);
+        }
+    }
+    let mut known: BTreeMap<VarId, ExprId> = BTreeMap::new();
+    rebuild_functions(module, |module, old, new| {
+        let new = match module.exprs[new] {
+            Expr::Var(var) => known.get(&var).copied().unwrap_or(new),
+            Expr::Let { var, body, .. } if known.contains_key(&var) => body,
+            _ => new,
+        };
+        known.extend(binders.get(&old).map(|&var| (var, new)));
+        new
+    })
 }
 
 /// What the results of the functions and the effects on the way to them need.

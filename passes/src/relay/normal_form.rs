@@ -1,4 +1,5 @@
-//! Normal forms: ToGraphNormalForm substitutes lets away, ToANormalForm binds every step.
+//! Normal forms: ToGraphNormalForm substitutes lets away, ToANormalForm binds every step, and
+//! ToBasicBlockNormalForm binds what several scopes share.
 //!
 //! In graph normal form a value that is used twice is one expression with two users, which is
 //! what fusion looks at. In A-normal form every expression that is not atomic is bound by a
@@ -43,6 +44,20 @@ pub static TO_A_NORMAL: PassDef = PassDef {
     run: to_a_normal,
 };
 
+/// The row of the pass table.
+pub static TO_BASIC_BLOCK: PassDef = PassDef {
+    name: "to_basic_block_normal_form",
+    relay_name: "ToBasicBlockNormalForm",
+    level: 4,
+    doc: "bind values that several branches or functions use by a let in the scope that they share",
+    options: &[],
+    requires: &["infer_type"],
+    takes: Stage::Relay,
+    gives: None,
+    float: FloatClass::Exact,
+    run: to_basic_block,
+};
+
 fn to_graph(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let purity = super::dead_code::Purities::of(module);
     let mut binders: BTreeMap<ExprId, Vec<VarId>> = BTreeMap::new();
@@ -67,9 +82,18 @@ fn to_graph(module: &mut Module, context: &mut PassContext) -> Result<Outcome, D
 }
 
 fn to_a_normal(module: &mut Module, _: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    bind_steps(module, &mut |_| true)
+}
+
+fn to_basic_block(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    bind_steps(module, &mut |across| across && context.take_fuel())
+}
+
+/// Binds expressions by lets: those that `wanted` says so of, told whether several scopes use it.
+fn bind_steps(module: &mut Module, wanted: &mut dyn FnMut(bool) -> bool) -> Result<Outcome, Diagnostics> {
     let mut outcome = Outcome::Unchanged;
     for (global, func) in owned_functions(module) {
-        let body = ANormal::new(module, func.body).run(func.body);
+        let body = ANormal::new(module, func.body, wanted).run(func.body);
         if body != func.body {
             outcome = Outcome::Changed;
             module.globals[global].func = Some(Function { body, ..func });
@@ -100,10 +124,13 @@ struct ANormal<'a> {
     /// What names the value of an old expression.
     atom: SecondaryMap<ExprId, Option<ExprId>>,
     counter: u32,
+    /// Set for expressions that scopes besides the one they are bound in use.
+    across: SecondaryMap<ExprId, bool>,
+    wanted: &'a mut dyn FnMut(bool) -> bool,
 }
 
 impl<'a> ANormal<'a> {
-    fn new(module: &'a mut Module, body: ExprId) -> ANormal<'a> {
+    fn new(module: &'a mut Module, body: ExprId, wanted: &'a mut dyn FnMut(bool) -> bool) -> ANormal<'a> {
         let order = walk::post_order(module, &[body]);
         let mut this = ANormal {
             module,
@@ -114,6 +141,8 @@ impl<'a> ANormal<'a> {
             binders: BTreeMap::new(),
             atom: SecondaryMap::new(),
             counter: 0,
+            across: SecondaryMap::new(),
+            wanted,
         };
         let root = this.scopes.push(Scope { parent: None, depth: 0, bindings: Vec::new() });
         this.scope_of[body] = Some(root);
@@ -132,7 +161,10 @@ impl<'a> ANormal<'a> {
             for (child, opens) in scoped_children(&self.module.exprs[expr]) {
                 let at = if opens { self.open(expr, child, scope) } else { scope };
                 self.scope_of[child] = Some(match self.scope_of[child] {
-                    Some(known) => self.common(known, at),
+                    Some(known) => {
+                        self.across[child] |= known != at;
+                        self.common(known, at)
+                    }
                     None => at,
                 });
             }
@@ -172,7 +204,10 @@ impl<'a> ANormal<'a> {
         let atom = match &self.module.exprs[old] {
             Expr::Let { body, .. } => self.atom[*body].expect("operands come first"),
             Expr::Var(_) | Expr::Global(_) | Expr::Op(_) | Expr::Ctor(_) => old,
-            _ => self.bind(old, new, scope),
+            _ if (self.wanted)(self.across[old] && !matches!(self.module.exprs[old], Expr::Const(_))) => {
+                self.bind(old, new, scope)
+            }
+            _ => new,
         };
         self.atom[old] = Some(atom);
         // A let of this value that does not name the binding itself is a binding of its own.

@@ -1,24 +1,30 @@
-//! SimplifyExpr: rewrites that leave less to do and change no result.
+//! SimplifyExpr: rewrites that leave less to do and, unless more is asked for, change no result.
 //!
 //! Identities (`x + 0`, `x * 1`, `x - 0`, `x / 1`), shape changes that change nothing, chains
 //! of them that are one, and casts that say nothing. Each rule keeps the type. `x + 0` keeps
 //! the sign of a zero only if the zero is negative, so for floats only `x - 0` and the
-//! products are identities.
+//! products are identities. Sums and products with several constants take one, of floats only with
+//! `class=algebraic`.
+
+mod bounds;
+mod constants;
+mod like;
 
 use fermata_ir::build::Builder;
 use fermata_ir::diag::Diagnostics;
 use fermata_ir::expr::{Call, ExprId, Module};
 use fermata_ir::op::broadcast::{ADD, DIVIDE, MULTIPLY, SUBTRACT};
 use fermata_ir::op::elemwise::convert::{CAST, CastAttrs};
+use fermata_ir::op::elemwise::fill::{FULL, ONES, ZEROS};
 use fermata_ir::op::transform::{RESHAPE, ReshapeAttrs, TRANSPOSE, TransposeAttrs};
-use fermata_ir::op::{Op, OpAttrs, OpDef};
+use fermata_ir::op::{FusePattern, Op, OpAttrs, OpDef};
 use fermata_ir::scalar::Scalar;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 
 use super::rewrite::{rebuild_functions, same_type, static_shape};
 use crate::fuse::is_reshape;
-use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
+use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
 pub static PASS: PassDef = PassDef {
@@ -26,7 +32,11 @@ pub static PASS: PassDef = PassDef {
     relay_name: "SimplifyExpr",
     level: 2,
     doc: "drop identities, merge chains of reshapes, transposes and casts",
-    options: &[],
+    options: &[OptionDef {
+        name: "class",
+        doc: "algebraic allows rewrites of floats after which only rounding differs",
+        default: OptionValue::Word("exact|algebraic"),
+    }],
     requires: &["infer_type"],
     takes: Stage::Relay,
     gives: None,
@@ -39,20 +49,32 @@ type Rule = fn(&mut Module, ExprId, Op, &Call) -> Option<ExprId>;
 
 /// The rules, tried in order.
 const RULES: &[(&str, Rule)] = &[
+    ("say the shape or dtype itself", like::without_like),
     ("drop an identity", drop_identity),
+    ("take a scalar for a tensor of one value", scalar_operand),
+    ("double", constants::double),
     ("drop a reshape to the same shape", drop_same_shape),
     ("merge reshapes", merge_reshapes),
     ("merge transposes", merge_transposes),
+    ("drop casts of what was clipped", bounds::drop_casts_of_clipped),
     ("merge casts", merge_casts),
+    ("drop a clip", bounds::drop_clip),
 ];
 
+/// Rules that change the rounding of floats.
+const ALGEBRAIC: &[(&str, Rule)] = &[("join constants", constants::join_constants)];
+
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    let algebraic = context.word("class") == "algebraic";
     Ok(rebuild_functions(module, |module, _, new| {
         let mut at = new;
         // Each rule leaves a smaller chain, so this ends.
         while let Some((op, call)) = module.as_op_call(at) {
             let call = call.clone();
-            let simpler = RULES.iter().find_map(|(name, rule)| Some((*name, rule(module, at, op, &call)?)));
+            let float = module.types[at].as_tensor().is_none_or(|t| t.dtype.is_float());
+            let more = if algebraic || !float { ALGEBRAIC } else { &[] };
+            let mut rules = RULES.iter().chain(more);
+            let simpler = rules.find_map(|(name, rule)| Some((*name, rule(module, at, op, &call)?)));
             match simpler {
                 Some((name, simpler)) if same_type(module, simpler, at) && context.fire(name, module, at) => {
                     at = simpler;
@@ -64,8 +86,17 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     }))
 }
 
-/// The value of a constant all of whose elements are equal.
+/// The value of a tensor all of whose elements are equal: a constant, or an operator that fills one.
 fn splat(module: &Module, expr: ExprId) -> Option<Scalar> {
+    if let Some((op, call)) = module.as_op_call(expr) {
+        let dtype = module.types[expr].as_tensor()?.dtype;
+        return match op {
+            op if op.is(&ZEROS) => Some(Scalar::from_i64(dtype, 0)),
+            op if op.is(&ONES) => Some(Scalar::from_i64(dtype, 1)),
+            op if op.is(&FULL) => splat(module, call.args[0]).filter(|s| s.dtype() == dtype),
+            _ => None,
+        };
+    }
     let tensor: &Tensor = module.as_const(expr)?;
     let width = tensor.dtype().bytes();
     let first = tensor.bytes().get(..width)?;
@@ -101,6 +132,36 @@ fn drop_identity(module: &mut Module, _: ExprId, op: Op, call: &Call) -> Option<
         return Some(a);
     }
     (op.is(&ADD) && left.is_some_and(adds_nothing)).then_some(b)
+}
+
+/// A filled tensor as an operand of an operator that broadcasts, as a scalar, if no dimension comes
+/// from it.
+fn scalar_operand(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    let &[a, b] = &call.args[..] else { return None };
+    if op.pattern != FusePattern::Broadcast {
+        return None;
+    }
+    let filled = |module: &Module, e: ExprId| {
+        let (maker, _) = module.as_op_call(e)?;
+        let fills = maker.is(&ZEROS) || maker.is(&ONES) || maker.is(&FULL);
+        splat(module, e).filter(|_| fills)
+    };
+    let (place, value) = match (filled(module, a), filled(module, b)) {
+        (_, Some(value)) if same_shape(module, a, expr) => (1, value),
+        (Some(value), _) if same_shape(module, b, expr) => (0, value),
+        _ => return None,
+    };
+    let width = value.dtype().bytes();
+    let tensor = Tensor::from_bytes(value.dtype(), &[], &value.bits().to_le_bytes()[..width]).ok()?;
+    let mut build = located(module, expr);
+    let scalar = build.constant(tensor);
+    let args = if place == 0 { [scalar, b] } else { [a, scalar] };
+    build.call(op.0, &args, call.attrs.clone()).ok()
+}
+
+fn same_shape(module: &Module, a: ExprId, b: ExprId) -> bool {
+    let shape = |e: ExprId| module.types[e].as_tensor().map(|t| &t.shape);
+    shape(a).is_some() && shape(a) == shape(b)
 }
 
 fn drop_same_shape(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {

@@ -1,0 +1,40 @@
+//! DefuseOps: the inverse of FuseOps: every call of a group becomes the operators in it again.
+
+use fermata_ir::diag::Diagnostics;
+use fermata_ir::expr::{Callee, Expr, ExprId, Module};
+
+use super::rewrite::{instantiate, rebuild_functions};
+use crate::fuse::is_primitive;
+use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
+
+/// The row of the pass table.
+pub static PASS: PassDef = PassDef {
+    name: "defuse_ops",
+    relay_name: "DefuseOps",
+    level: 4,
+    doc: "put the operators of primitive functions back where those are called",
+    options: &[],
+    requires: &["infer_type"],
+    takes: Stage::Fused,
+    gives: Some(Stage::Graph),
+    float: FloatClass::Exact,
+    run,
+};
+
+fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    Ok(rebuild_functions(module, |module, _, new| match defused(module, new, context) {
+        Some(body) => body,
+        None => new,
+    }))
+}
+
+fn defused(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Option<ExprId> {
+    let Expr::Call(call) = &module.exprs[expr] else { return None };
+    let Callee::Expr(callee) = call.callee else { return None };
+    let Expr::Func(func) = &module.exprs[callee] else { return None };
+    if !is_primitive(func) || !context.take_fuel() {
+        return None;
+    }
+    let (func, args) = (func.clone(), call.args.clone());
+    Some(instantiate(module, &func, &args))
+}
