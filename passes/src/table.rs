@@ -31,6 +31,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::to_mixed_precision::PASS,
     &relay::dynamic_to_static::PASS,
     &relay::eta_expand::PASS,
+    &relay::gradient::PASS,
     &relay::inline::PASS,
     &relay::split_args::PASS,
     &fuse::PASS,

@@ -13,6 +13,7 @@ pub mod eta_expand;
 pub mod fast_math;
 pub mod fold_constant;
 pub mod fold_scale_axis;
+pub mod gradient;
 pub mod infer_type;
 pub mod inline;
 pub mod label_ops;

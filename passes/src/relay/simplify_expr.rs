@@ -16,7 +16,9 @@ use fermata_ir::expr::{Call, ExprId, Module};
 use fermata_ir::op::broadcast::{ADD, DIVIDE, MULTIPLY, SUBTRACT};
 use fermata_ir::op::elemwise::convert::{CAST, CastAttrs};
 use fermata_ir::op::elemwise::fill::{FULL, ONES, ZEROS};
-use fermata_ir::op::transform::{RESHAPE, ReshapeAttrs, TRANSPOSE, TransposeAttrs};
+use fermata_ir::op::transform::{
+    LAYOUT_TRANSFORM, LayoutTransformAttrs, RESHAPE, ReshapeAttrs, TRANSPOSE, TransposeAttrs,
+};
 use fermata_ir::op::{FusePattern, Op, OpAttrs, OpDef};
 use fermata_ir::scalar::Scalar;
 use fermata_ir::tensor::Tensor;
@@ -56,6 +58,7 @@ const RULES: &[(&str, Rule)] = &[
     ("drop a reshape to the same shape", drop_same_shape),
     ("merge reshapes", merge_reshapes),
     ("merge transposes", merge_transposes),
+    ("merge layouts", merge_layouts),
     ("drop casts of what was clipped", bounds::drop_casts_of_clipped),
     ("merge casts", merge_casts),
     ("drop a clip", bounds::drop_clip),
@@ -222,6 +225,34 @@ fn merge_transposes(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> O
     }
     let axes = Some(axes.iter().map(|&a| a as i64).collect());
     located(module, expr).call(&TRANSPOSE, &[source], TransposeAttrs { axes }.attrs()).ok()
+}
+
+/// A change of layout after another: one, or none. Elements are only moved, so what was padded by the
+/// first is cut off by the second only if the layouts say so: then the types differ.
+fn merge_layouts(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
+    if !op.is(&LAYOUT_TRANSFORM) {
+        return None;
+    }
+    let (inner_op, inner) = module.as_op_call(call.args[0])?;
+    if !inner_op.is(&LAYOUT_TRANSFORM) {
+        return None;
+    }
+    let source = inner.args[0];
+    let (first, second): (LayoutTransformAttrs, LayoutTransformAttrs) =
+        (inner.attrs.read(), call.attrs.read());
+    if first.dst_layout != second.src_layout || elements(module, source) != elements(module, call.args[0]) {
+        return None;
+    }
+    if first.src_layout == second.dst_layout {
+        return Some(source);
+    }
+    let attrs = LayoutTransformAttrs { src_layout: first.src_layout, dst_layout: second.dst_layout };
+    located(module, expr).call(&LAYOUT_TRANSFORM, &[source], attrs.attrs()).ok()
+}
+
+/// The number of elements of a tensor whose shape is static.
+fn elements(module: &Module, expr: ExprId) -> Option<usize> {
+    Some(static_shape(module, expr)?.iter().product())
 }
 
 fn merge_casts(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<ExprId> {
