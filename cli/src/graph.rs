@@ -5,6 +5,7 @@
 //! call of a primitive function is a group with the operators in it.
 
 mod build;
+mod columns;
 pub(crate) mod dot;
 mod family;
 pub(crate) mod layout;

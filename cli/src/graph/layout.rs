@@ -4,6 +4,8 @@
 //! Everything is near-linear in items and edges: an edge takes part in the order of the layers that
 //! it passes only if they are few, and one that passes more is a [`Route::Far`].
 
+use super::columns::{Columns, Extent};
+
 /// Layers that an edge may pass and still be drawn as a line.
 const MAX_SPAN: usize = 12;
 
@@ -12,9 +14,6 @@ const SWEEPS: usize = 6;
 
 /// Space between neighbours in a layer and between layers.
 const GAP: (f64, f64) = (18.0, 34.0);
-
-/// How much straighter a line is than what it connects is centred.
-const LINE_WEIGHT: f64 = 4.0;
 
 /// A box to be placed: its width and height.
 #[derive(Clone, Copy, Debug)]
@@ -45,13 +44,13 @@ pub(crate) struct Placed {
     pub(crate) size: (f64, f64),
 }
 
-/// Places items so that edges run downwards.
-pub(crate) fn place(items: &[Item], edges: &[(usize, usize)]) -> Placed {
+/// Places items so that edges run downwards, in columns if that may be and the whole would be a thread.
+pub(crate) fn place(items: &[Item], edges: &[(usize, usize)], folded: bool) -> Placed {
     let layer = layers(items.len(), edges);
     let mut net = Net::new(items, edges, &layer);
     net.order();
     net.coordinates();
-    net.placed(items, edges)
+    net.placed(items, edges, folded)
 }
 
 /// The layer of each item: below everything it reads, what reads nothing right above its first
@@ -85,7 +84,6 @@ struct Spot {
     above: Vec<usize>,
     below: Vec<usize>,
     x: f64,
-    weight: f64,
 }
 
 /// Which neighbours a spot goes by.
@@ -100,8 +98,13 @@ enum Near {
 /// Neighbours that have come to stand side by side.
 struct Pool {
     sum: f64,
-    weight: f64,
     count: usize,
+}
+
+impl Pool {
+    fn mean(&self) -> f64 {
+        self.sum / self.count as f64
+    }
 }
 
 /// Items and passing edges, layer by layer. The first spots are the items.
@@ -114,9 +117,9 @@ struct Net {
 
 impl Net {
     fn new(items: &[Item], edges: &[(usize, usize)], layer: &[usize]) -> Net {
-        let spot = |width, layer, weight| Spot { width, layer, above: vec![], below: vec![], x: 0.0, weight };
+        let spot = |width, layer| Spot { width, layer, above: vec![], below: vec![], x: 0.0 };
         let mut spots: Vec<Spot> =
-            items.iter().zip(layer).map(|(item, &layer)| spot(item.width, layer, 1.0)).collect();
+            items.iter().zip(layer).map(|(item, &layer)| spot(item.width, layer)).collect();
         let mut chains = Vec::with_capacity(edges.len());
         for &(from, to) in edges {
             if from >= to || layer[to] - layer[from] > MAX_SPAN {
@@ -126,7 +129,7 @@ impl Net {
             let mut last = from;
             let mut chain = Vec::new();
             for passed in layer[from] + 1..layer[to] {
-                spots.push(spot(2.0, passed, LINE_WEIGHT));
+                spots.push(spot(2.0, passed));
                 let new = spots.len() - 1;
                 join(&mut spots, last, new);
                 chain.push(new);
@@ -238,53 +241,65 @@ impl Net {
             offsets.push(offset);
             before = spot.width / 2.0 + GAP.0;
             let shift = self.wanted(spot, near).unwrap_or(offset) - offset;
-            pools.push(Pool { sum: shift * spot.weight, weight: spot.weight, count: 1 });
+            pools.push(Pool { sum: shift, count: 1 });
             while let [.., a, b] = &pools[..]
-                && a.sum / a.weight > b.sum / b.weight
+                && a.mean() > b.mean()
             {
-                let merged =
-                    Pool { sum: a.sum + b.sum, weight: a.weight + b.weight, count: a.count + b.count };
+                let merged = Pool { sum: a.sum + b.sum, count: a.count + b.count };
                 pools.truncate(pools.len() - 2);
                 pools.push(merged);
             }
         }
-        let shifts = pools.iter().flat_map(|p| std::iter::repeat_n(p.sum / p.weight, p.count));
+        let shifts = pools.iter().flat_map(|p| std::iter::repeat_n(p.mean(), p.count));
         for ((shift, offset), &i) in shifts.zip(offsets).zip(&self.layers[layer]) {
             self.spots[i].x = shift + offset;
         }
     }
 
-    fn placed(&self, items: &[Item], edges: &[(usize, usize)]) -> Placed {
-        let left = self.spots.iter().map(|s| s.x - s.width / 2.0).fold(f64::INFINITY, f64::min);
-        let right = self.spots.iter().map(|s| s.x + s.width / 2.0).fold(f64::NEG_INFINITY, f64::max);
-        let left = if left.is_finite() { left } else { 0.0 };
-        let height = |layer: &Vec<usize>| {
-            layer.iter().filter_map(|&i| items.get(i)).map(|item| item.height).fold(0.0, f64::max)
-        };
-        let heights: Vec<f64> = self.layers.iter().map(height).collect();
-        let mut tops = Vec::with_capacity(heights.len());
-        let mut y = 0.0;
-        for &height in &heights {
-            tops.push(y);
-            y += height + GAP.1;
-        }
+    fn placed(&self, items: &[Item], edges: &[(usize, usize)], folded: bool) -> Placed {
+        let extents: Vec<Extent> = self.layers.iter().map(|layer| self.extent(layer, items)).collect();
+        let columns = Columns::new(&extents, GAP.1, folded);
         let place = |i: usize, item: &Item| {
-            let layer = self.spots[i].layer;
-            (self.spots[i].x - left, tops[layer] + (heights[layer] - item.height) / 2.0)
+            let spot = &self.spots[i];
+            let shift = columns.layers[spot.layer];
+            (spot.x + shift.x, shift.y + (extents[spot.layer].height - item.height) / 2.0)
         };
-        let passes = |i: &usize| {
-            let (x, layer) = (self.spots[*i].x - left, self.spots[*i].layer);
-            [(x, tops[layer]), (x, tops[layer] + heights[layer])]
+        let mut lane = 0;
+        let mut route = |(from, to): (usize, usize), chain: &Vec<usize>| {
+            let mut points = Vec::new();
+            let mut last = from;
+            for &next in chain.iter().chain([&to]) {
+                let ends = [last, next].map(|i| (self.spots[i].layer, self.spots[i].x));
+                let turn = columns.turn(ends[0], ends[1], lane);
+                lane += usize::from(!turn.is_empty());
+                points.extend(turn);
+                if next != to {
+                    let shift = columns.layers[ends[1].0];
+                    let (x, height) = (ends[1].1 + shift.x, extents[ends[1].0].height);
+                    points.extend([(x, shift.y), (x, shift.y + height)]);
+                }
+                last = next;
+            }
+            points
         };
-        let route = |chain: &Option<Vec<usize>>| match chain {
-            Some(chain) => Route::Line(chain.iter().flat_map(passes).collect()),
+        let routes = edges.iter().zip(&self.chains).map(|(&edge, chain)| match chain {
+            Some(chain) => Route::Line(route(edge, chain)),
             None => Route::Far,
-        };
-        debug_assert_eq!(edges.len(), self.chains.len());
+        });
         Placed {
+            routes: routes.collect(),
             at: items.iter().enumerate().map(|(i, item)| place(i, item)).collect(),
-            routes: self.chains.iter().map(route).collect(),
-            size: (if right.is_finite() { right - left } else { 0.0 }, (y - GAP.1).max(0.0)),
+            size: columns.size,
+        }
+    }
+
+    fn extent(&self, layer: &[usize], items: &[Item]) -> Extent {
+        let ends = |sign: f64| layer.iter().map(move |&i| self.spots[i].x + sign * self.spots[i].width / 2.0);
+        Extent {
+            left: ends(-1.0).fold(f64::INFINITY, f64::min),
+            right: ends(1.0).fold(f64::NEG_INFINITY, f64::max),
+            height: layer.iter().filter_map(|&i| items.get(i)).map(|item| item.height).fold(0.0, f64::max),
+            lines: layer.iter().map(|&i| self.spots[i].below.len()).sum(),
         }
     }
 }
@@ -332,7 +347,7 @@ mod tests {
 
     /// Neither two boxes overlap nor does an edge run upwards.
     fn hold(items: &[Item], edges: &[(usize, usize)]) -> Placed {
-        let placed = place(items, edges);
+        let placed = place(items, edges, false);
         let mut order: Vec<usize> = (0..items.len()).collect();
         order.sort_by(|&a, &b| {
             placed.at[a].1.total_cmp(&placed.at[b].1).then(placed.at[a].0.total_cmp(&placed.at[b].0))
@@ -360,6 +375,10 @@ mod tests {
     fn a_diamond_is_balanced() {
         let placed = hold(&boxes(4), &[(0, 1), (0, 2), (1, 3), (2, 3)]);
         assert!((placed.at[0].0 - placed.at[3].0).abs() < 1.0);
+        // A value that is read on the way and again behind it stays in its column.
+        let placed = hold(&boxes(5), &[(0, 1), (1, 2), (1, 3), (2, 3), (3, 4)]);
+        assert!((placed.at[0].0 - placed.at[4].0).abs() < 1.0);
+        let placed = hold(&boxes(4), &[(0, 1), (0, 2), (1, 3), (2, 3)]);
         assert!((placed.at[1].1 - placed.at[2].1).abs() < 1e-6);
     }
 
@@ -398,6 +417,6 @@ mod tests {
         // A thousand ways, and nothing at all.
         let ways: Vec<_> = (1..=1000).flat_map(|i| [(0, i), (i, 1001)]).collect();
         hold(&boxes(1002), &ways);
-        assert_eq!(place(&[], &[]).size, (0.0, 0.0));
+        assert_eq!(place(&[], &[], true).size, (0.0, 0.0));
     }
 }

@@ -52,7 +52,7 @@ impl Frame {
 /// Draws a graph.
 pub(crate) fn draw(graph: &Graph) -> Drawing {
     let outer = Outer::new(graph);
-    let placed = place(&outer.items, &outer.edges);
+    let placed = place(&outer.items, &outer.edges, true);
     let (groups, nodes) = outer.frames(graph, &placed);
     let lines = lines(graph, &outer, &placed, &groups, &nodes);
     let far = far_readers(graph, &outer, &placed);
@@ -62,12 +62,14 @@ pub(crate) fn draw(graph: &Graph) -> Drawing {
                 title { (group.title) }
                 rect x=(whole(frame.left())) y=(whole(frame.y)) width=(whole(frame.width))
                     height=(whole(frame.height)) rx="9" {}
-                text x=(whole(frame.left() + 9.0)) y=(whole(frame.y + 13.0)) {
-                    (cut(&group.title, ((frame.width - 18.0) / 5.6) as usize))
-                }
             }
         }
         g.lines { @for (from, to, path) in &lines { path d=(path) data-f=(from) data-t=(to) {} } }
+        @for (group, frame) in graph.groups.iter().zip(&groups) {
+            text.of-group x=(whole(frame.left() + 9.0)) y=(whole(frame.y + 13.0)) {
+                (cut(&group.title, ((frame.width - 18.0) / 5.6) as usize))
+            }
+        }
         @for (n, (node, frame)) in graph.nodes.iter().zip(&nodes).enumerate() {
             g class={ "node " (node.family.class()) } data-n=(n) data-name=(node.title)
                 transform={ "translate(" (whole(frame.left())) " " (whole(frame.y)) ")" } {
@@ -143,7 +145,7 @@ impl Outer {
             .map(|(members, edges)| {
                 let item = |&n: &usize| node_item(&graph.nodes[n].title, &graph.nodes[n].detail);
                 let items: Vec<Item> = members.iter().map(item).collect();
-                let placed = place(&items, edges);
+                let placed = place(&items, edges, false);
                 (members, placed)
             })
             .collect();
@@ -290,7 +292,7 @@ pub(crate) fn style(root: &str, dark: bool) -> String {
          {root} .lines path{{fill:none;stroke:{line};stroke-width:1.2}}\
          {root} .far{{fill:{line}}}\
          {root} .group rect{{fill:{frame};stroke:{line};stroke-dasharray:4 3}}\
-         {root} .group text{{text-anchor:start;font-size:10.5px;fill:{faint}}}"
+         {root} .of-group{{text-anchor:start;font-size:10.5px;fill:{faint};paint-order:stroke;stroke:{frame};stroke-width:4px}}"
     );
     for family in Family::ALL {
         let color = if dark { family.dark() } else { family.light() };

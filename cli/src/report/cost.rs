@@ -137,3 +137,49 @@ fn of_element(body: &Expr) -> u64 {
     }
     count
 }
+
+#[cfg(test)]
+mod tests {
+    use fermata_ir::infer::infer_module;
+    use fermata_ir::op::OpTable;
+    use fermata_ir::text::{ParseOptions, parse_module};
+
+    use super::*;
+
+    fn parse(body: &str) -> Module {
+        let params = "%x: Tensor[(4, 8), float32], %w: Tensor[(16, 8), float32], %i: Tensor[(1, 3, 10, 10), float32], \
+                      %k: Tensor[(5, 3, 3, 3), float32], %n: Tensor[(n, 8), float32]";
+        let text = format!("#[version = \"0.0.5\"]\ndef @main({params}) {{ {body} }}");
+        let mut module =
+            parse_module("test", &text, &ParseOptions::new(&OpTable::standard())).expect("it parses");
+        infer_module(&mut module).expect("it is typed");
+        module
+    }
+
+    fn costs(body: &str) -> Option<(u64, u64)> {
+        let module = parse(body);
+        let main = module.global("main").expect("it is there");
+        cost(&module, module.globals[main].func.as_ref().expect("it lives").body)
+    }
+
+    #[test]
+    fn products_count_two_for_each_term() {
+        assert_eq!(costs("nn.dense(%x, %w, units=16)"), Some((2 * 4 * 16 * 8, 4 * (32 + 128 + 64))));
+        let (operations, _) = costs("nn.conv2d(%i, %k)").expect("it is static");
+        assert_eq!(operations, 2 * 5 * 8 * 8 * 3 * 3 * 3);
+    }
+
+    #[test]
+    fn moves_cost_bytes_only_and_open_sizes_nothing() {
+        assert_eq!(costs("transpose(%x)"), Some((0, 4 * 64)));
+        assert_eq!(costs("add(%x, %x)"), Some((32, 4 * 96)));
+        assert_eq!(costs("exp(%n)"), None);
+    }
+
+    #[test]
+    fn operators_that_went_and_came_are_rows() {
+        let rows = rows(&parse("exp(tanh(%x))"), &parse("exp(nn.dense(%x, %w, units=16))"));
+        let found: Vec<_> = rows.iter().map(|r| (r.op.name(), r.before, r.after)).collect();
+        assert_eq!(found, [("nn.dense", 0, 1), ("exp", 1, 1), ("tanh", 1, 0)]);
+    }
+}

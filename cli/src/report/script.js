@@ -18,13 +18,13 @@ for (const figure of document.querySelectorAll(".picture")) {
   // The top of the picture, at a size that can be read where it does not fit.
   const start = () => {
     const box = size();
-    scale = Math.min(1, Math.max(0.55, box.width / width));
+    scale = Math.min(1, Math.max(0.85, box.width / width));
     x = (box.width - width * scale) / 2;
     y = 4;
     const first = view.querySelector(".node.port");
     if (width * scale > box.width && first) {
       const at = first.getBBox(), shift = first.transform.baseVal[0]?.matrix.e ?? 0;
-      x = box.width / 2 - (shift + at.width / 2 + 16) * scale;
+      x = Math.min(8, box.width / 2 - (shift + at.width / 2 + 16) * scale);
     }
     show();
   };
