@@ -51,10 +51,15 @@ const ROWS: [&OpDef; 8] = [
 /// What joined groups may cost more than alone, in hundredths: the estimate is no finer.
 const SLACK: u64 = 110;
 
+/// Nodes of the largest group that is tried: every trial lowers all of it, so a chain of reductions
+/// must not become one group step by step.
+const MAX_TRIED: u32 = 40;
+
 /// What lowering says of groups, each asked for once.
 pub struct Trial {
     kernels: KernelSet,
     work: BTreeMap<KernelId, u64>,
+    costs: BTreeMap<ExprId, Option<Cost>>,
     limits: Limits,
 }
 
@@ -68,11 +73,20 @@ struct Cost {
 impl Trial {
     /// Nothing asked yet, for a target; no group grows beyond the limits.
     pub fn new(target: Target, limits: Limits) -> Trial {
-        Trial { kernels: KernelSet::new(target), work: BTreeMap::new(), limits }
+        Trial { kernels: KernelSet::new(target), work: BTreeMap::new(), costs: BTreeMap::new(), limits }
     }
 
-    /// The cost of a group; `None` if it cannot be lowered.
-    fn cost(&mut self, module: &Module, expr: ExprId, func: &Function) -> Option<Cost> {
+    /// The cost of a group, looked up if it was asked for before; `None` if it cannot be lowered.
+    fn cost(&mut self, module: &Module, group: &Group) -> Option<Cost> {
+        if let Some(&known) = self.costs.get(&group.callee) {
+            return known;
+        }
+        let cost = self.lowered(module, group.callee, &group.func);
+        self.costs.insert(group.callee, cost);
+        cost
+    }
+
+    fn lowered(&mut self, module: &Module, expr: ExprId, func: &Function) -> Option<Cost> {
         if func.attrs.contains_key("relay.reshape_only") {
             return Some(Cost { launches: 0, work: 0 });
         }
@@ -159,7 +173,7 @@ impl Kinds {
 
     /// True if a kernel might hold this group and then that one.
     fn may_feed(self, then: Kinds) -> bool {
-        let one_anchor = !(self.product && then.product) && !(self.row && then.product);
+        let one_anchor = !(then.product && (self.product || self.row));
         let some_anchor = self.product || self.row || then.product || then.row;
         one_anchor && some_anchor && !self.other && !then.other
     }
@@ -216,8 +230,9 @@ fn try_join(
     consumer: &Group,
     trial: &mut Trial,
 ) -> Result<(ExprId, usize), String> {
-    if producer.kinds.nodes.saturating_add(consumer.kinds.nodes) > trial.limits.nodes {
-        return Err("together they have more than `max_depth` nodes".into());
+    let most = trial.limits.nodes.min(MAX_TRIED);
+    if producer.kinds.nodes.saturating_add(consumer.kinds.nodes) > most {
+        return Err(format!("together they have more than {most} nodes"));
     }
     let joined = joined(module, expr, (value, producer), consumer);
     let together = Group::of(module, joined).expect("a group was made");
@@ -227,7 +242,7 @@ fn try_join(
     if trial.limits.args > 0 && together.args.len() + 1 > trial.limits.args as usize {
         return Err("together they have more than `max_args` arguments and results".into());
     }
-    let mut cost = |group: &Group| trial.cost(module, group.callee, &group.func);
+    let mut cost = |group: &Group| trial.cost(module, group);
     let (Some(first), Some(second)) = (cost(producer), cost(consumer)) else {
         return Err("one of them has no code".into());
     };
@@ -322,7 +337,7 @@ fn tell(
     let last = |group: &Group| {
         let order = walk::post_order(module, &[group.func.body]);
         let ops = order.into_iter().filter_map(|e| Some(module.as_op_call(e)?.0.name()));
-        ops.last().unwrap_or("tuple")
+        ops.fold("tuple", |_, op| op)
     };
     let (first, second) = (last(producer), last(consumer));
     let message = format!("the groups of `{first}` and `{second}`: {why}");

@@ -62,9 +62,8 @@ fn differentiated(module: &mut Module, func: &Function) -> Result<ExprId, Refusa
     let at = func.body;
     let refuse = |why: &str| (at, why.to_string());
     let float = |ty: &Type| {
-        ty.as_tensor()
-            .filter(|t| t.dtype.is_float() && t.static_shape().is_some())
-            .map(|t| TensorType::clone(t))
+        let tensor = ty.as_tensor().filter(|t| t.dtype.is_float() && t.static_shape().is_some())?;
+        Some(tensor.clone())
     };
     let seed = float(&module.types[at]).ok_or_else(|| refuse("the result is no float tensor"))?;
     for &param in &func.params {
