@@ -3,19 +3,21 @@
 //! A pure operator whose arguments are all constants (or tuples of them) is run on the
 //! reference evaluator. `shape_of` and `ndarray_size` need only the static type. A let of a
 //! constant is substituted, an `if` on a constant takes its branch, a projection of a tuple
-//! takes its field. Operators without arguments stay: `zeros` is smaller than what it makes.
+//! takes its field; a call of a pure global function that calls no other, with constants, is run
+//! whole. Operators without arguments stay: `zeros` is smaller than what it makes.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::entity::SecondaryMap;
 use fermata_ir::eval::{Value, eval_expr};
-use fermata_ir::expr::{Expr, ExprId, Module, VarId};
+use fermata_ir::expr::{Call, Callee, Expr, ExprId, Module, VarId};
 use fermata_ir::op::Purity;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 use fermata_ir::walk;
 
+use super::dead_code::Purities;
 use super::rewrite::{rebuild_functions, static_shape, use_counts};
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
@@ -47,9 +49,14 @@ pub static PASS: PassDef = PassDef {
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let mut binders = let_values(module);
     let mut known: BTreeMap<VarId, ExprId> = BTreeMap::new();
+    let purity = Purities::of(module);
     let mut steps = Steps { uses: use_counts(module), bound: binders.keys().copied().collect() };
     Ok(rebuild_functions(module, |module, old, new| {
         let folded = match fold(module, new, &known, context) {
+            None if purity.is_pure(old) => fold_function_call(module, new, context),
+            found => found,
+        };
+        let folded = match folded {
             Some(folded) if context.fire("evaluate what is constant", module, new) => {
                 steps.release(module, old, new);
                 folded
@@ -129,6 +136,33 @@ fn fold(
         | Expr::Ref(_)
         | Expr::RefRead(_)
         | Expr::RefWrite { .. } => None,
+    }
+}
+
+/// A call of a global function with constants. Only leaves are run: functions that call others could
+/// take exponentially long.
+fn fold_function_call(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Option<ExprId> {
+    let Expr::Call(Call { callee: Callee::Expr(callee), args, .. }) = &module.exprs[expr] else {
+        return None;
+    };
+    let Expr::Global(global) = module.exprs[*callee] else { return None };
+    let body = module.globals[global].func.as_ref()?.body;
+    let calls = |e: ExprId| matches!(module.exprs[e], Expr::Global(_));
+    if args.is_empty() || walk::post_order(module, &[body]).into_iter().any(calls) {
+        return None;
+    }
+    let argument_bytes = args.iter().map(|&a| constant_bytes(module, a)).sum::<Option<usize>>()?;
+    let most = argument_bytes.saturating_add(context.int("growth_bytes").max(0) as usize);
+    if type_bytes(module, expr)? > most {
+        remark(module, expr, "a function", "its result is larger than `growth_bytes` allows", context);
+        return None;
+    }
+    match eval_expr(module, expr) {
+        Ok(value) => constant_of(module, &value, expr),
+        Err(error) => {
+            remark(module, expr, "a function", &error.message, context);
+            None
+        }
     }
 }
 
