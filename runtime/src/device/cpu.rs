@@ -169,44 +169,13 @@ impl Pool {
         }
     }
 
-    /// The word, once it lets anybody run.
-    fn admitted(&self) -> Word {
-        let mut spins = 0;
-        loop {
-            let word = self.shared.ring.word();
-            if word.quota > 0 {
-                return word;
-            }
-            pause(&mut spins);
-        }
-    }
-
-    /// Waits until a launch is over or preempted, and gives its counters.
-    fn wait_for(&self, number: u64, tiles: u64, epoch: u32) -> Counters {
-        let ring = &self.shared.ring;
-        let mut spins = 0;
-        loop {
-            let counters = ring.counters(number);
-            if counters.done == tiles {
-                return counters;
-            }
-            if ring.word().epoch != epoch {
-                // Preempted: once all have left, the counters stand still and the launch goes on
-                // from them.
-                ring.wait_until_left(number);
-                return ring.counters(number);
-            }
-            pause(&mut spins);
-        }
-    }
-
     /// Runs a launch of one tile, which cannot be preempted in the middle.
     ///
     /// # Safety
     /// As [`Device::launch`].
     unsafe fn launch_alone(&self, launch: &Launch) {
         for tile in 0..launch.kernel.tiles {
-            self.admitted();
+            self.shared.ring.admitted();
             // SAFETY: the caller is the only worker of this launch.
             unsafe { launch.run_tile(0, tile) };
         }
@@ -229,18 +198,13 @@ impl Device for Pool {
             // SAFETY: the contract of this function.
             return unsafe { self.launch_alone(launch) };
         }
-        let shared = self.shared.clone();
-        let mut from = Counters::default();
-        while from.done != tiles {
-            let epoch = self.admitted().epoch;
-            let number = shared.ring.publish(launch, from, epoch);
-            if !shared.active.load(Ordering::Relaxed) {
+        let awake = || {
+            if !self.shared.active.load(Ordering::Relaxed) {
                 self.wake();
             }
-            // SAFETY: published by this thread, which waits for the last tile before it returns.
-            unsafe { shared.ring.work(number, 0, || true) };
-            from = self.wait_for(number, tiles, epoch);
-        }
+        };
+        // SAFETY: the contract of this function; the caller has slot 0 and is the one who publishes.
+        unsafe { self.shared.ring.run(launch, awake) };
     }
 
     fn end(&mut self) {

@@ -2,7 +2,8 @@
 //! ([`fermata_ir::tir::protocol`]).
 //!
 //! [`cpu::Pool`] runs tiles on pinned worker threads; [`simulated::Simulated`] runs them in any
-//! order that a seed chooses, with preemption at any checkpoint, to test that nothing depends on it.
+//! order that a seed chooses, with preemption at any checkpoint, to test that nothing depends on
+//! it, and searches every order for small kernels.
 //! [`cuda::Gpu`] has the blocks of a GPU run tiles; its launches are of kernels that are loaded there.
 
 mod atomics;

@@ -159,6 +159,54 @@ impl<A: Atomics> Ring<A> {
         number
     }
 
+    /// The word, once it lets anybody run.
+    pub fn admitted(&self) -> Word {
+        let mut spins = 0;
+        loop {
+            let word = self.word();
+            if word.quota > 0 {
+                return word;
+            }
+            A::pause(&mut spins);
+        }
+    }
+
+    /// Runs a launch to its end, the calling thread being the worker in slot 0: publishes it, and
+    /// after each preemption again from its counters. `published` is told each time.
+    ///
+    /// # Safety
+    /// The launch's pointers are valid, and this thread alone publishes and works in slot 0.
+    pub unsafe fn run(&self, launch: &Launch, published: impl Fn()) {
+        let tiles = launch.kernel.tiles;
+        let mut from = Counters::default();
+        while from.done != tiles {
+            let epoch = self.admitted().epoch;
+            let number = self.publish(launch, from, epoch);
+            published();
+            // SAFETY: published by this thread, which waits for the last tile before it returns.
+            unsafe { self.work(number, 0, || true) };
+            from = self.wait_for(number, tiles, epoch);
+        }
+    }
+
+    /// Waits until a launch is over or preempted, and gives its counters.
+    fn wait_for(&self, number: u64, tiles: u64, epoch: u32) -> Counters {
+        let mut spins = 0;
+        loop {
+            let counters = self.counters(number);
+            if counters.done == tiles {
+                return counters;
+            }
+            if self.word().epoch != epoch {
+                // Preempted: once all have left, the counters stand still and the launch goes on
+                // from them.
+                self.wait_until_left(number);
+                return self.counters(number);
+            }
+            A::pause(&mut spins);
+        }
+    }
+
     /// Waits until no worker is in a launch up to `number`.
     pub fn wait_until_left(&self, number: u64) {
         A::fence();
@@ -262,3 +310,6 @@ impl<A: Atomics, F: FnMut() -> bool> LaunchMemory for Shared<'_, A, F> {
         self.record.done.0.add(1, Ordering::AcqRel) + 1
     }
 }
+
+#[cfg(test)]
+mod tests;
