@@ -1,6 +1,6 @@
 //! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
 //! Runtime, and how fast they run on both; a sentence encoder, generated programs, fuzzing,
-//! programs of great size, and kernels for GPUs compiled where there is none.
+//! programs of great size, preemption, and kernels for GPUs compiled where there is none.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
@@ -10,6 +10,7 @@ mod kernels;
 mod minilm;
 mod models;
 mod onnx_node;
+mod preempting;
 mod program;
 mod scaling;
 mod venv;
@@ -49,6 +50,8 @@ enum Check {
     Scale(scaling::Args),
     /// Count the launches of the open models, grouped as Relay groups operators and as we do
     Kernels(kernels::Args),
+    /// Try to make preemption lose, tear or repeat something
+    Preempt(preempting::Args),
     /// Compare an encoder's checkpoint with a forward pass in numpy, in float32 and int8
     Minilm(minilm::Args),
     /// Time the open models and the light graphs here and on other runtimes, in turn
@@ -67,6 +70,7 @@ fn main() -> ExitCode {
         Check::Fuzz(args) => fuzz::command(&args),
         Check::Scale(args) => scaling::command(&args),
         Check::Kernels(args) => kernels::command(&args),
+        Check::Preempt(args) => preempting::command(&args),
         Check::Minilm(args) => minilm::command(&args),
         Check::Versus(args) => versus::command(&args),
         Check::VersusOurs(args) => versus::ours(&args),

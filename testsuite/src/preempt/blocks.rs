@@ -104,9 +104,10 @@ impl Kernel {
         launch.epoch = 2;
         let mut calm = || Word { epoch: 2, quota: 1 };
         run_persistent(&program, &mut args, &mut launch, 0, shape, &mut calm).map_err(|d| d.message)?;
-        match Some(launch.done as i64) == self.func.tiles() {
+        let tiles = self.func.tiles().unwrap_or(0);
+        match launch.done as i64 == tiles {
             true => Ok((args, reads)),
-            false => Err(format!("{} tiles of {:?} are counted", launch.done, self.func.tiles())),
+            false => Err(format!("{} of {tiles} tiles are counted as done", launch.done)),
         }
     }
 

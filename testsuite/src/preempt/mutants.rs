@@ -130,7 +130,10 @@ fn block(text: &str, shape: BlockLoop) -> Option<String> {
 fn word_apart() -> Option<String> {
     use BlockStep::{AdmitEach, Barrier, CountDone, Decide, RunTile, Take};
     let turn = &[Barrier, CountDone, AdmitEach, Take, RunTile, Decide];
-    block(REVERSE, BlockLoop { turn, ..BLOCK_LOOP })
+    // The leader reads once; then the word changes while the eight threads read it.
+    let kernel = blocks::kernel(REVERSE).ok()?;
+    let torn = kernel.preempted(&BlockLoop { turn, ..BLOCK_LOOP }, 5);
+    torn.err().map(|why| format!("evaluator: {why}"))
 }
 
 fn loop_without_barrier() -> Option<String> {
