@@ -17,6 +17,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::canonicalize_ops::PASS,
     &relay::fold_scale_axis::PASS,
     &relay::quantize::PASS,
+    &relay::combine_parallel::PASS,
     &relay::alter_op_layout::PASS,
     &relay::lambda_lift::PASS,
     &relay::normal_form::TO_GRAPH,

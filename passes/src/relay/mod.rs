@@ -4,6 +4,7 @@ pub mod alter_op_layout;
 pub mod canonicalize_cast;
 pub mod canonicalize_ops;
 pub mod combine_branches;
+pub mod combine_parallel;
 pub mod common_subexpr;
 pub mod dead_code;
 pub mod defuse_ops;
