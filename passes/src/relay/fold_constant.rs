@@ -30,7 +30,7 @@ pub static PASS: PassDef = PassDef {
     options: &[
         OptionDef {
             name: "growth_bytes",
-            doc: "leave a call whose result would be larger than its arguments by more than this",
+            doc: "leave a call whose result would be larger than its arguments by more than this and an eighth",
             default: OptionValue::Int(1 << 20),
         },
         OptionDef {
@@ -181,7 +181,9 @@ fn fold_call(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Op
     }
     let argument_bytes = call.args.iter().map(|&a| constant_bytes(module, a)).sum::<Option<usize>>()?;
     let result_bytes = type_bytes(module, expr).unwrap_or(0);
-    let most = argument_bytes.saturating_add(context.int("growth_bytes").max(0) as usize);
+    // Panels of a large weight have more padding than a small program should grow by.
+    let growth = (argument_bytes / 8).max(context.int("growth_bytes").max(0) as usize);
+    let most = argument_bytes.saturating_add(growth);
     if result_bytes > most {
         let why = format!("the result has {result_bytes} bytes, and `growth_bytes` allows {most}");
         remark(module, expr, op.name(), &why, context);

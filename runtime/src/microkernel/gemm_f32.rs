@@ -2,7 +2,7 @@
 //!
 //! Blocks of [`KC`] steps of `k` keep a block of A in the first-level cache and a panel of B in
 //! the second. Sums go in the order of `k` in every block, so the split changes no more than
-//! where a sum rounds.
+//! where a sum rounds. A product of one row is bound by memory, and reads B once from end to end.
 
 use fermata_ir::tir::intrin::GEMM_PANEL;
 
@@ -78,11 +78,13 @@ pub(super) unsafe extern "C" fn gemm<S: Tiles>(
         // SAFETY: the contract of this function; the intrinsic uses no scratch memory.
         return unsafe { gemm::<Portable>(regions, params, std::ptr::null_mut()) };
     }
-    for p in (0..k).step_by(KC) {
+    // One row reads each panel once, so it does that in the order of memory.
+    let (depth, width) = if m == 1 { (k, S::LINE_COLUMNS) } else { (KC, S::COLUMNS) };
+    for p in (0..k).step_by(depth) {
         for j in (0..n).step_by(nr) {
-            for column in (0..nr.min(n - j)).step_by(S::COLUMNS) {
+            for column in (0..nr.min(n - j)).step_by(width) {
                 let tile = Tile {
-                    k: KC.min(k - p),
+                    k: depth.min(k - p),
                     a: a.wrapping_add(p),
                     a_row,
                     a_step: 1,
@@ -93,7 +95,7 @@ pub(super) unsafe extern "C" fn gemm<S: Tiles>(
                     accumulate: p > 0,
                 };
                 // SAFETY: within C and A by the loops' bounds, and panels hold whole vectors.
-                unsafe { rows::<S>(&tile, m, S::COLUMNS.min(nr - column).min(n - j - column)) };
+                unsafe { rows::<S>(&tile, m, width.min(nr - column).min(n - j - column)) };
             }
         }
     }

@@ -34,6 +34,8 @@ pub(super) trait Tiles {
     const ROWS: usize;
     /// Largest number of columns; a multiple of the lanes.
     const COLUMNS: usize;
+    /// Largest number of columns of a tile of one row, which has registers left for more.
+    const LINE_COLUMNS: usize;
 
     /// Computes a tile of so many rows and columns, at least one each.
     ///
@@ -56,6 +58,7 @@ impl Tiles for Portable {
     const LANES: usize = 1;
     const ROWS: usize = 4;
     const COLUMNS: usize = 16;
+    const LINE_COLUMNS: usize = 16;
 
     unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
         // SAFETY: the contract of this function, with as many rows.
@@ -142,6 +145,7 @@ mod x86 {
         const LANES: usize = 16;
         const ROWS: usize = 8;
         const COLUMNS: usize = 48;
+        const LINE_COLUMNS: usize = 48;
 
         unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
             let last = columns - (columns - 1) / 16 * 16;
@@ -206,12 +210,19 @@ mod x86 {
         const LANES: usize = 8;
         const ROWS: usize = 4;
         const COLUMNS: usize = 24;
+        const LINE_COLUMNS: usize = 48;
 
         unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
             let last = columns - (columns - 1) / 8 * 8;
             match (rows, columns.div_ceil(8)) {
                 // SAFETY: the contract of the tile is that of the kernel.
                 (4, 3) if t.k > 0 => unsafe { avx2_full(t, last) },
+                // SAFETY: as above.
+                (1, 4) => unsafe { avx2::<1, 4>(t, last) },
+                // SAFETY: as above.
+                (1, 5) => unsafe { avx2::<1, 5>(t, last) },
+                // SAFETY: as above.
+                (1, 6) => unsafe { avx2::<1, 6>(t, last) },
                 (rows, vectors) => choose!(avx2, t, rows, vectors, last; 1, 2, 3, 4; [1, 2, 3]),
             }
         }
