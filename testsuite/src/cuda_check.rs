@@ -68,7 +68,22 @@ pub(crate) struct Args {
     /// Leave out the operators' cases
     #[arg(long)]
     models_only: bool,
+    /// Only what has this in its name
+    #[arg(long, value_name = "PART", default_value = "")]
+    only: String,
 }
+
+impl Args {
+    /// Whether a row is asked for.
+    fn wants(&self, name: &str) -> bool {
+        name.contains(&self.only)
+    }
+}
+
+/// The names of the rows that are no open models.
+const ENCODER: &str = "minilm";
+const ENCODER_INT8: &str = "minilm, int8";
+const CASES: &str = "cases of operators";
 
 /// What was compiled of one program, or of several.
 #[derive(Default)]
@@ -119,7 +134,7 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
         "what", "target", "kernels", "registers", "spilled", "IMMA", "HMMA", "IDP", "s"
     );
     let mut all_good = true;
-    for model in &OPEN_MODELS {
+    for model in OPEN_MODELS.iter().filter(|model| args.wants(model.name)) {
         let shape = SHAPES.iter().find(|(name, ..)| *name == model.name);
         let (_, input, shape) = shape.ok_or_else(|| io::Error::other("a model without a shape"))?;
         let path = model.file()?;
@@ -136,17 +151,17 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
     }
     let [package, folder] = minilm::MODEL;
     let checkpoint = venv::unpacked(package)?.join(folder);
-    for sm in MODEL_SMS {
+    for sm in MODEL_SMS.into_iter().filter(|_| args.wants(ENCODER)) {
         let target = CudaTarget { sm };
-        all_good &= row("minilm", target, |figures| {
+        all_good &= row(ENCODER, target, |figures| {
             let mut module = import_dir(&checkpoint)?;
             bind_dims(&mut module, &ENCODER_DIMS)?;
             compile(module, target, figures)
         });
     }
-    for (sm, instruction) in INT8_SMS {
+    for (sm, instruction) in INT8_SMS.into_iter().filter(|_| args.wants(ENCODER_INT8)) {
         let target = CudaTarget { sm };
-        all_good &= row("minilm, int8", target, |figures| {
+        all_good &= row(ENCODER_INT8, target, |figures| {
             let mut module = import_dir(&checkpoint)?;
             bind_dims(&mut module, &ENCODER_DIMS)?;
             infer_module(&mut module)?;
@@ -162,9 +177,9 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
             }
         });
     }
-    if !args.models_only {
+    if !args.models_only && args.wants(CASES) {
         let target = CudaTarget { sm: CASES_SM };
-        all_good &= row("cases of operators", target, |figures| cases(target, figures));
+        all_good &= row(CASES, target, |figures| cases(target, figures));
     }
     Ok(all_good)
 }
