@@ -95,6 +95,19 @@ impl Source {
     #[inline(always)]
     pub unsafe fn gather<V: Vector>(&self, steps: Steps, panel: Panel) {
         let (first_r, first_s) = (steps.tap / self.columns.taps, steps.tap % self.columns.taps);
+        let whole = self.whole_rows::<V>(panel);
+        if let Some(run) = whole {
+            let (mut r, mut s) = (first_r, first_s);
+            for tap in 0..steps.taps {
+                if let Some(from) = self.row_at::<V>(run, r, s) {
+                    let x = self.x.wrapping_add(steps.channel * self.channel).wrapping_offset(from);
+                    let to = panel.to.wrapping_add(tap * panel.width);
+                    // SAFETY: the vectors are elements of X, and the panel has the row of each step.
+                    unsafe { self.copy_rows::<V>(x, to, run.len, steps, panel.width) };
+                }
+                (r, s) = self.after(r, s);
+            }
+        }
         for lane in (0..panel.len).step_by(V::LANES) {
             let lanes = V::LANES.min(panel.len - lane);
             let pixel = panel.first + lane;
@@ -110,12 +123,57 @@ impl Source {
                     to: panel.to.wrapping_add(tap * panel.width + lane),
                     step: steps.taps * panel.width,
                 };
-                // SAFETY: the column's elements are those of the steps, and the panel has them.
-                unsafe { self.column::<V>(&column, here, next, r, s) };
-                s += 1;
-                if s == self.columns.taps {
-                    (r, s) = (r + 1, 0);
+                if whole.is_none_or(|run| self.row_at::<V>(run, r, s).is_none()) {
+                    // SAFETY: the column's elements are those of the steps, and the panel has them.
+                    unsafe { self.column::<V>(&column, here, next, r, s) };
                 }
+                (r, s) = self.after(r, s);
+            }
+        }
+    }
+
+    /// The place of the window after another.
+    #[inline(always)]
+    fn after(&self, r: usize, s: usize) -> (usize, usize) {
+        if s + 1 == self.columns.taps { (r + 1, 0) } else { (r, s + 1) }
+    }
+
+    /// The pixels of a panel as a run of whole vectors, if they are of one row at a stride of 1.
+    #[inline(always)]
+    fn whole_rows<V: Vector>(&self, panel: Panel) -> Option<Run> {
+        let (row, column) = (self.first_row + panel.first / self.width, panel.first % self.width);
+        let of_one_row = self.columns.stride == 1 && panel.len <= self.width - column;
+        of_one_row.then_some(Run { row, column, len: panel.len.next_multiple_of(V::LANES) })
+    }
+
+    /// Where a run of whole vectors begins in a channel of X at a place of the window, if none of it
+    /// is padding.
+    #[inline(always)]
+    fn row_at<V: Vector>(&self, run: Run, r: usize, s: usize) -> Option<isize> {
+        let (iy, ix) = (self.rows.place(run.row, r), self.columns.place(run.column, s));
+        let inside = (iy as usize) < self.rows.size && ix >= 0 && ix as usize + run.len <= self.columns.size;
+        inside.then_some(iy * self.row as isize + ix)
+    }
+
+    /// Copies `len` elements of every channel, a channel after the other: their lines lie far apart,
+    /// so each is brought once.
+    ///
+    /// # Safety
+    /// The elements are whole vectors of X, and the panel has the rows of the steps.
+    #[inline(always)]
+    unsafe fn copy_rows<V: Vector>(
+        &self,
+        x: *const f32,
+        to: *mut f32,
+        len: usize,
+        steps: Steps,
+        width: usize,
+    ) {
+        for c in 0..steps.channels {
+            let (from, to) = (x.wrapping_add(c * self.channel), to.wrapping_add(c * steps.taps * width));
+            for at in (0..len).step_by(V::LANES) {
+                // SAFETY: by the contract.
+                unsafe { V::load(from.wrapping_add(at)).store(to.wrapping_add(at)) };
             }
         }
     }
