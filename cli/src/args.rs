@@ -383,6 +383,16 @@ pub struct ProfileArgs {
 pub struct InspectArgs {
     #[command(flatten)]
     pub model: ModelArgs,
+    #[command(flatten)]
+    pub pipeline: PipelineArgs,
+    #[command(flatten)]
+    pub inputs: InputArgs,
+    /// Compile a program and list its kernels, as is done of an artifact
+    #[arg(long, help_heading = "Kernels")]
+    pub kernels: bool,
+    /// Run it on these or random inputs and say how long the longest tile of each kernel takes
+    #[arg(long, help_heading = "Kernels")]
+    pub measure: bool,
     /// Print JSON
     #[arg(long)]
     pub json: bool,

@@ -10,6 +10,7 @@ use fermata_ir::text::{LargeConstants, PrintOptions, print};
 use fermata_passes::bisect::Verdict;
 
 use crate::args::{CheckArgs, Device, Handed, InputArgs, PipelineArgs, ToleranceArgs};
+use crate::bound::Bound;
 use crate::compile::{any_target, generate, target};
 use crate::run::{Results, execute, interpret, judge};
 use crate::{Failure, Streams, cuda, output};
@@ -101,7 +102,7 @@ impl<'a> Checker<'a> {
     }
 
     fn compiled(&self, module: &Module, inputs: &[Tensor]) -> Result<Results, Failure> {
-        let compiled = generate(module.clone(), &target(self.pipeline)?)?;
+        let compiled = generate(module.clone(), &target(self.pipeline)?, Bound::of(self.pipeline)?)?;
         execute(compiled, self.pipeline, 1, inputs)
     }
 
@@ -127,7 +128,9 @@ impl<'a> Checker<'a> {
             Handed::Artifact => {
                 let path = self.folder.path().join("program.fermata");
                 let target = target(self.pipeline)?;
-                let Ok(c) = generate(module.clone(), &target) else { return Ok(None) };
+                let Ok(c) = generate(module.clone(), &target, Bound::of(self.pipeline)?) else {
+                    return Ok(None);
+                };
                 let code = fermata_codegen::artifact::Code::Cpu(&c.kernels, &target);
                 output::write_artifact(&c.module, &c.program, code, &path)?;
                 Ok(Some(path))

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use fermata_ir::tensor::Tensor;
+use fermata_passes::target::CpuFeatures;
+use fermata_runtime::exec::calibrate::longest_tiles;
 use fermata_runtime::exec::{Instance, Session, SessionOptions};
 use fermata_runtime::sched::group::{Options, run};
 use fermata_runtime::sched::load::{Distribution, arrivals};
@@ -15,7 +17,8 @@ use serde_json::{Value, json};
 
 use crate::args::{Fill, InputArgs, ModelArgs, PipelineArgs};
 use crate::bench::{duration, machine};
-use crate::compile::{load_compiled, target};
+use crate::bound::ns_text;
+use crate::compile::{Compiled, load_compiled, target};
 use crate::inputs::{Given, collect};
 use crate::run::{bindings, ports};
 use crate::{Driver, Failure, Streams, output};
@@ -96,10 +99,15 @@ pub struct ColocateArgs {
 /// A model, compiled once and loaded anew for each policy.
 struct Loaded {
     name: String,
-    compiled: crate::compile::Compiled,
+    compiled: Compiled,
     inputs: Vec<Tensor>,
     expected: Vec<Tensor>,
+    /// The kernels that break their bound on this machine: name and nanoseconds of a tile.
+    demoted: Vec<(String, u64)>,
 }
+
+/// Runs of the calibration that holds certificates against this machine.
+const CALIBRATION: usize = 5;
 
 /// `fermata colocate`.
 pub(crate) fn command(
@@ -121,6 +129,7 @@ pub(crate) fn command(
     if !args.json {
         headline(args, workers, times.len(), streams)?;
     }
+    be.iter().try_for_each(|loaded| loaded.report_demoted(streams))?;
     let mut code = 0;
     let mut lines = Vec::new();
     for (i, &name) in args.policy.iter().enumerate() {
@@ -128,8 +137,10 @@ pub(crate) fn command(
         let traced = args.trace.as_ref().filter(|_| i + 1 == args.policy.len());
         let options =
             Options { workers, policy, arrivals: times.clone(), duration_ns, trace: traced.is_some() };
-        let jobs = be.iter().map(|loaded| loaded.job(args, workers)).collect::<Result<_, _>>()?;
-        let (report, spans) = run(Some(rt.job(args, workers)?), jobs, &options);
+        let preemptible = policy.interrupts();
+        let jobs =
+            be.iter().map(|loaded| loaded.job(args, workers, preemptible)).collect::<Result<_, _>>()?;
+        let (report, spans) = run(Some(rt.job(args, workers, false)?), jobs, &options);
         if let Some(path) = traced {
             let names = std::iter::once(&rt).chain(&be).map(|loaded| loaded.name.clone()).collect::<Vec<_>>();
             output::write(path, to_json(&spans, &names).as_bytes(), streams)?;
@@ -151,6 +162,7 @@ pub(crate) fn command(
             "seed": args.seed,
             "requests": times.len(),
             "policies": lines,
+            "demoted": demoted_json(&be),
         });
         writeln!(streams.stdout, "{result}")?;
     }
@@ -189,16 +201,62 @@ fn load(
     let inputs = collect(&inputs, &given, &ports(&compiled.program))?;
     let features = target(&args.pipeline)?.features;
     let options = SessionOptions { features, ..SessionOptions::default() };
-    let mut session = Session::with_options(compiled.program.clone(), compiled.kernels.clone(), &options)?;
-    let expected = session.run(&inputs)?;
+    let raw = compiled.program.raw();
+    let expected = Session::with_options(raw, compiled.kernels.clone(), &options)?.run(&inputs)?;
+    let demoted = demoted(&compiled, &inputs, features)?;
     let name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    Ok(Loaded { name, compiled, inputs, expected })
+    Ok(Loaded { name, compiled, inputs, expected, demoted })
+}
+
+/// The kernels whose longest tile takes longer here than the bound that they are certified for.
+fn demoted(
+    compiled: &Compiled,
+    inputs: &[Tensor],
+    features: CpuFeatures,
+) -> Result<Vec<(String, u64)>, Failure> {
+    if compiled.program.bound.is_none() {
+        return Ok(Vec::new());
+    }
+    let (program, kernels) = (compiled.program.clone(), &compiled.kernels);
+    let measured = longest_tiles(program, kernels, inputs, features, CALIBRATION)?;
+    let broken = compiled.program.kernels.values().zip(measured).filter_map(|(kernel, measured)| {
+        let certificate = kernel.certificate.as_ref().filter(|c| c.holds())?;
+        let longest = measured.filter(|ns| certificate.bound_ns.is_some_and(|bound| *ns > bound))?;
+        Some((kernel.func.name.to_string(), longest))
+    });
+    Ok(broken.collect())
+}
+
+fn demoted_json(best_effort: &[Loaded]) -> Vec<Value> {
+    let of = |loaded: &Loaded| {
+        let name = loaded.name.clone();
+        loaded
+            .demoted
+            .iter()
+            .map(move |(kernel, ns)| json!({"model": name, "kernel": kernel, "measured_ns": ns}))
+            .collect::<Vec<_>>()
+    };
+    best_effort.iter().flat_map(of).collect()
 }
 
 impl Loaded {
-    fn job(&self, args: &ColocateArgs, workers: usize) -> Result<Job, Failure> {
+    /// Names on standard error what broke its bound.
+    fn report_demoted(&self, streams: &mut Streams<'_>) -> Result<(), Failure> {
+        for (kernel, ns) in &self.demoted {
+            let (name, time) = (&self.name, ns_text(*ns));
+            writeln!(
+                streams.stderr,
+                "warning: {name}: `{kernel}` is demoted: its tile takes {time} here, longer than the bound"
+            )?;
+        }
+        Ok(())
+    }
+
+    /// The model for a run: its kernels under the bound if something may preempt them, else raw.
+    fn job(&self, args: &ColocateArgs, workers: usize, preemptible: bool) -> Result<Job, Failure> {
         let features = target(&args.pipeline)?.features;
-        let (program, kernels) = (self.compiled.program.clone(), &self.compiled.kernels);
+        let (program, kernels) = (&self.compiled.program, &self.compiled.kernels);
+        let program = if preemptible { program.clone() } else { program.raw() };
         Ok(Job {
             name: self.name.clone(),
             instance: Instance::new(program, kernels, workers, features)?,

@@ -11,7 +11,7 @@ use fermata_ir::{te, tir, walk};
 use fermata_passes::fuse::is_primitive;
 use fermata_passes::lower::group_to_te::group_to_te;
 use fermata_passes::lower::plan::Program;
-use fermata_passes::lower::{bound, lower};
+use fermata_passes::lower::{bound, lower, lower_within};
 use fermata_passes::manager;
 use fermata_passes::pass::PassDef;
 use fermata_passes::pipeline::{self, Level, Pipeline};
@@ -19,6 +19,7 @@ use fermata_passes::target::{CUDA_SMS, CpuTarget, CudaTarget, Target};
 use fermata_runtime::detect;
 
 use crate::args::{CompileArgs, Emit, PipelineArgs, PrintArgs, WatchArgs};
+use crate::bound::{Bound, of_artifact};
 use crate::model::{self, Bindings, Model};
 use crate::watch::Watch;
 use crate::{Driver, Failure, Streams, crash, cuda, graph, output, quantize};
@@ -153,14 +154,33 @@ pub fn optimise(
 ///
 /// # Errors
 /// If an operator has no code, or a dimension is not bound.
-pub fn generate(module: Module, target: &CpuTarget) -> Result<Compiled, Failure> {
+pub fn generate(module: Module, target: &CpuTarget, bound: Option<Bound>) -> Result<Compiled, Failure> {
     crash::enter("lowering and code generation");
     let sources = module.sources.clone();
-    let program = lower(&module, &target.clone().into()).map_err(|d| Failure::refused(d, &sources))?;
+    let program = lower_within(&module, &target.clone().into(), bound.map(|b| b.time))
+        .map_err(|d| Failure::refused(d, &sources))?;
     let funcs: Vec<&tir::PrimFunc> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, target).map_err(|d| Failure::refused(d, &sources))?;
     crash::enter("");
     Ok(Compiled { module, program, kernels, gpu: None })
+}
+
+/// As [`generate`], under the bound of the flags; warns of kernels that do not keep it.
+///
+/// # Errors
+/// As [`generate`]; also if a strict bound is not kept.
+fn generate_within(
+    module: Module,
+    target: &CpuTarget,
+    args: &PipelineArgs,
+    streams: &mut Streams<'_>,
+) -> Result<Compiled, Failure> {
+    let bound = Bound::of(args)?;
+    let compiled = generate(module, target, bound)?;
+    if let Some(bound) = bound {
+        bound.report(&compiled.program, &compiled.module, streams)?;
+    }
+    Ok(compiled)
 }
 
 /// The plan of a module for whatever target the flags name.
@@ -174,9 +194,10 @@ pub fn plan(
     streams: &mut Streams<'_>,
 ) -> Result<Program, Failure> {
     let target = any_target(args)?;
+    let bound = Bound::of(args)?;
     bound::check(&module).map_err(|d| Failure::refused(d, &module.sources))?;
     optimise(driver, &mut module, args, &WatchArgs::default(), &PrintArgs::default(), streams)?;
-    lower(&module, &target).map_err(|d| Failure::refused(d, &module.sources))
+    lower_within(&module, &target, bound.map(|b| b.time)).map_err(|d| Failure::refused(d, &module.sources))
 }
 
 /// Compiles a module.
@@ -191,7 +212,7 @@ pub fn compile(
 ) -> Result<Compiled, Failure> {
     bound::check(&module).map_err(|d| Failure::refused(d, &module.sources))?;
     optimise(driver, &mut module, args, &WatchArgs::default(), &PrintArgs::default(), streams)?;
-    generate(module, &target(args)?)
+    generate_within(module, &target(args)?, args, streams)
 }
 
 /// Loads what the user named, compiled: an artifact is read, a program compiled.
@@ -212,6 +233,7 @@ pub fn load_compiled(
         }
         Model::Artifact(path) => {
             let compiled = output::read_artifact(&path, &target(args)?, model.trust)?;
+            of_artifact(&compiled.program, args)?;
             match compiled.gpu {
                 Some(gpu) => Err(cannot_run(&gpu.target.to_string())),
                 None => Ok(compiled),
@@ -238,6 +260,7 @@ pub(crate) fn command(
     }
     let bindings = Bindings::new(&args.model)?;
     let target = any_target(&args.pipeline)?;
+    Bound::of(&args.pipeline)?;
     let mut module = model::module(model::load(driver, &args.model, &bindings, streams)?)?;
     let needs_sizes = args.emit.iter().any(|e| !matches!(e, Emit::Relay | Emit::Dot | Emit::Svg));
     if needs_sizes {
@@ -280,7 +303,7 @@ fn emit_cpu(
     if let Some(emit) = args.emit.iter().find(|e| matches!(e, Emit::Cuda | Emit::Ptx | Emit::Cubin)) {
         return Err(not_of(*emit, "cpu", "--target cuda:sm_80"));
     }
-    let c = generate(module, target)?;
+    let c = generate_within(module, target, &args.pipeline, streams)?;
     for &emit in &args.emit {
         let content = match emit {
             Emit::Tir => tir_text(&c.program),

@@ -1,17 +1,44 @@
 //! `fermata inspect`: what is in a model or an artifact.
+//!
+//! With `--json` the last line says of a program (`fermata.inspect.program/1`) its `inputs` (`name`,
+//! `type`), `result`, `calls`, `ops` (calls by operator), `constants` and `weight_bytes`.
+//!
+//! Of an artifact, or of a program that is compiled for `--kernels`
+//! (`fermata.inspect.artifact/2`), it says `steps`, `arena_bytes`, `constant_bytes`, `bound_ns` (null
+//! without a bound) and `kernels`, each with
+//! - `name`, `launches` (places in the plan), `tiles`, `code_bytes`, `scratch_bytes` (of a worker);
+//! - `reads` and `writes`, a list each: `parameter`, its `elements`, `most_of_a_tile` (from the first
+//!   element that a tile touches to the last), `first_of_first_tile`, `first_of_last_tile`, and the
+//!   `step` of the first element from tile to tile, null if it is not even;
+//! - `tiles_are_independent`: whether that is proved;
+//! - `certificate`, null where the target has no cost model: `tile_ns` (predicted, of the longest
+//!   tile), `lookahead_tiles`, `exit_ns` (from a look at the word to the exit), `bound_ns`, `holds`, and
+//!   the `obstacle` if it does not;
+//! - `measured_ns`: the longest tile with `--measure`, else null;
+//! - `raw`: `tiles` and predicted `tile_ns` of the schedule that knows no bound, null if it is the same.
+
+mod kernels;
 
 use std::collections::BTreeMap;
 
+use fermata_codegen::artifact::Gpu;
 use fermata_ir::expr::{Expr, Module};
 use fermata_ir::walk;
-use fermata_passes::lower::plan::{FuncPlan, Place, Program, Step};
+use fermata_passes::lower::plan::{FuncPlan, Place};
+use fermata_passes::target::Target;
+use fermata_runtime::exec::calibrate::longest_tiles;
 use serde_json::json;
 
-use crate::args::{InspectArgs, PipelineArgs};
-use crate::compile::{Compiled, target};
-use crate::model::{self, Bindings, Model};
-use crate::run::parameters;
+use crate::args::{Fill, InspectArgs, PipelineArgs};
+use crate::bound::of_artifact;
+use crate::compile::{Compiled, any_target, compile, plan, target};
+use crate::inputs::{Given, collect};
+use crate::model::{self, Model};
+use crate::run::{bindings, parameters, ports};
 use crate::{Driver, Failure, Streams, json, output};
+
+/// Runs of a measurement; of each tile the shortest counts.
+const RUNS: usize = 10;
 
 /// `fermata inspect`.
 pub(crate) fn command(
@@ -19,13 +46,44 @@ pub(crate) fn command(
     args: &InspectArgs,
     streams: &mut Streams<'_>,
 ) -> Result<i32, Failure> {
-    let bindings = Bindings::new(&args.model)?;
-    match model::load(driver, &args.model, &bindings, streams)? {
-        Model::Module(module) => program(&module, args, streams),
+    let given = Given::new(&args.inputs, &args.model)?;
+    let bindings = bindings(driver, &args.model, &given, streams)?;
+    let compiled = match model::load(driver, &args.model, &bindings, streams)? {
+        Model::Module(module) if args.kernels || args.measure || args.pipeline.checkpoint_bound.is_some() => {
+            on_the_fly(driver, *module, &args.pipeline, streams)?
+        }
+        Model::Module(module) => return program(&module, args, streams),
         Model::Artifact(path) => {
-            let compiled =
-                output::read_artifact(&path, &target(&PipelineArgs::default())?, args.model.trust)?;
-            artifact(&compiled, args, streams)
+            let host = target(&PipelineArgs { target: "cpu".into(), ..args.pipeline.clone() })?;
+            let compiled = output::read_artifact(&path, &host, args.model.trust)?;
+            of_artifact(&compiled.program, &args.pipeline)?;
+            compiled
+        }
+    };
+    let measured = match args.measure {
+        true => Some(measure(&compiled, &given, args, streams)?),
+        false => None,
+    };
+    compiled_program(&compiled, measured.as_deref(), args, streams)
+}
+
+/// A program compiled for whatever target the flags name; for a GPU, its plan.
+fn on_the_fly(
+    driver: &Driver,
+    module: Module,
+    args: &PipelineArgs,
+    streams: &mut Streams<'_>,
+) -> Result<Compiled, Failure> {
+    match any_target(args)? {
+        Target::Cpu(_) => compile(driver, module, args, streams),
+        Target::Cuda(gpu) => {
+            let program = plan(driver, module, args, streams)?;
+            Ok(Compiled {
+                module: Module::new(),
+                program,
+                kernels: Vec::new(),
+                gpu: Some(Gpu::compiled(gpu)),
+            })
         }
     }
 }
@@ -84,7 +142,12 @@ pub fn bytes_text(bytes: usize) -> String {
 }
 
 /// Kernels, steps and memory of a compiled program.
-fn artifact(compiled: &Compiled, args: &InspectArgs, streams: &mut Streams<'_>) -> Result<i32, Failure> {
+fn compiled_program(
+    compiled: &Compiled,
+    measured: Option<&[Option<u64>]>,
+    args: &InspectArgs,
+    streams: &mut Streams<'_>,
+) -> Result<i32, Failure> {
     let program = &compiled.program;
     let Some(entry) = program.entry else {
         return Err(Failure::usage("the artifact has no entry"));
@@ -92,19 +155,11 @@ fn artifact(compiled: &Compiled, args: &InspectArgs, streams: &mut Streams<'_>) 
     let plan = &program.funcs[entry];
     let constants: usize = program.constants.iter().map(|c| c.bytes().len()).sum();
     if args.json {
-        let kernels: Vec<_> = program
-            .kernels
-            .iter()
-            .map(|(id, k)| {
-                let code = compiled.kernels.get(id.as_u32() as usize);
-                json!({"name": &*k.func.name, "tiles": k.tiles,
-                       "code_bytes": code.map_or(0, |c| c.code.len()),
-                       "scratch_bytes": code.map_or(0, |c| c.scratch_bytes)})
-            })
-            .collect();
         let result = json!({
-            "reason": "result", "schema": "fermata.inspect.artifact/1", "kernels": kernels,
-            "steps": plan.steps.len(), "arena_bytes": plan.arena_bytes, "constant_bytes": constants,
+            "reason": "result", "schema": "fermata.inspect.artifact/2",
+            "kernels": kernels::json(compiled, measured), "steps": plan.steps.len(),
+            "arena_bytes": plan.arena_bytes, "constant_bytes": constants,
+            "bound_ns": program.bound.map(|b| b.as_nanos() as u64),
         });
         return json::line(&result, streams);
     }
@@ -114,26 +169,35 @@ fn artifact(compiled: &Compiled, args: &InspectArgs, streams: &mut Streams<'_>) 
     for port in &plan.outputs {
         writeln!(streams.stdout, "result  {}: {}", port.name, buffer_text(plan, port.buffer))?;
     }
-    writeln!(
-        streams.stdout,
-        "memory  {} for temporaries, {} of constants",
-        bytes_text(plan.arena_bytes),
-        bytes_text(constants)
-    )?;
-    writeln!(streams.stdout, "plan    {} steps, {} kernels", plan.steps.len(), program.kernels.len())?;
-    let launches = launches(program, plan);
-    for (id, kernel) in program.kernels.iter() {
-        let code = compiled.kernels.get(id.as_u32() as usize).map_or(0, |c| c.code.len());
-        writeln!(
-            streams.stdout,
-            "  {:<48} {:>4} launches {:>6} tiles {:>9} code",
-            kernel.func.name,
-            launches.get(&id.as_u32()).copied().unwrap_or(0),
-            kernel.tiles,
-            bytes_text(code)
-        )?;
-    }
+    let (arena, constants) = (bytes_text(plan.arena_bytes), bytes_text(constants));
+    writeln!(streams.stdout, "memory  {arena} for temporaries, {constants} of constants")?;
+    let count = program.launches().iter().filter(|&&n| n > 0).count();
+    writeln!(streams.stdout, "plan    {} steps, {count} kernels", plan.steps.len())?;
+    kernels::print(compiled, measured, streams)?;
     Ok(0)
+}
+
+/// The longest tile of each kernel on this machine.
+fn measure(
+    compiled: &Compiled,
+    given: &Given,
+    args: &InspectArgs,
+    streams: &mut Streams<'_>,
+) -> Result<Vec<Option<u64>>, Failure> {
+    if let Some(gpu) = &compiled.gpu {
+        return Err(Failure::usage(format!(
+            "kernels for `{}` cannot be measured in this version",
+            gpu.target
+        )));
+    }
+    let mut inputs_args = args.inputs.clone();
+    inputs_args.fill.get_or_insert(Fill::Random);
+    let inputs = collect(&inputs_args, given, &ports(&compiled.program))?;
+    let features = target(&args.pipeline)?.features;
+    if cfg!(debug_assertions) {
+        writeln!(streams.stderr, "warning: this is a debug build, whose micro-kernels are slow")?;
+    }
+    Ok(longest_tiles(compiled.program.clone(), &compiled.kernels, &inputs, features, RUNS)?)
 }
 
 fn buffer_text(plan: &FuncPlan, id: fermata_passes::lower::plan::BufferId) -> String {
@@ -143,18 +207,4 @@ fn buffer_text(plan: &FuncPlan, id: fermata_passes::lower::plan::BufferId) -> St
         Place::Constant(_) => format!("{ty}, a constant"),
         Place::Input(_) | Place::Output(_) | Place::Arena(_) => ty.to_string(),
     }
-}
-
-/// How often each kernel stands in a plan, branches included.
-fn launches(_: &Program, plan: &FuncPlan) -> BTreeMap<u32, usize> {
-    let mut counts = BTreeMap::new();
-    let mut stack: Vec<&Step> = plan.steps.iter().collect();
-    while let Some(step) = stack.pop() {
-        match step {
-            Step::Launch { kernel, .. } => *counts.entry(kernel.as_u32()).or_default() += 1,
-            Step::If { then, els, .. } => stack.extend(then.iter().chain(els)),
-            Step::Call { .. } | Step::Copy { .. } => {}
-        }
-    }
-    counts
 }

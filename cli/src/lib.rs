@@ -9,6 +9,7 @@
 mod args;
 mod bench;
 mod bisect;
+mod bound;
 mod check;
 mod colocate;
 mod compare;

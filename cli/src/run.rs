@@ -185,13 +185,18 @@ fn flatten(value: &Value, flat: &mut Vec<Tensor>) -> Result<(), Failure> {
     Ok(())
 }
 
-/// A session of a compiled program.
+/// A session of a compiled program: with its raw kernels, which nothing preempts, unless the
+/// flags ask for a bound.
 ///
 /// # Errors
 /// If the plan is broken.
 pub fn session(compiled: Compiled, args: &PipelineArgs, threads: usize) -> Result<Session, Failure> {
     let options = SessionOptions { threads, features: target(args)?.features, ..SessionOptions::default() };
-    Ok(Session::with_options(compiled.program, compiled.kernels, &options)?)
+    let program = match args.checkpoint_bound {
+        Some(_) => compiled.program,
+        None => compiled.program.raw(),
+    };
+    Ok(Session::with_options(program, compiled.kernels, &options)?)
 }
 
 /// Runs a compiled program once.

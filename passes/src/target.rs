@@ -114,7 +114,55 @@ impl Default for CpuTarget {
     }
 }
 
+/// What one core of a CPU can do at most: what the cost model reckons with.
+///
+/// The figures are rounded from measurements of generations that have the extensions (AVX2: Zen 3;
+/// AVX-512: Sapphire Rapids), not of the machine at hand, so that the same program always gives
+/// the same kernels. `fermata inspect --kernels --measure` holds the model against a machine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct CpuPeaks {
+    /// Clock cycles a nanosecond.
+    pub clock: f64,
+    /// Lanes of the vectors that products of f32 are computed in.
+    pub lanes: usize,
+    /// Rows and vectors of the register tiles of f32 products.
+    pub tile: [usize; 2],
+    /// Int8 products and sums, two operations each, a cycle.
+    pub i8_ops: f64,
+    /// Bytes a nanosecond from the second-level cache.
+    pub l2: f64,
+    /// Bytes a nanosecond from the third-level cache.
+    pub l3: f64,
+    /// Bytes a nanosecond from memory.
+    pub memory: f64,
+    /// Bytes of third-level cache that one core can count on.
+    pub l3_bytes: usize,
+}
+
 impl CpuTarget {
+    /// What one core can do, by the widest extension that the target has.
+    pub fn peaks(&self) -> CpuPeaks {
+        let portable = CpuPeaks {
+            clock: 3.0,
+            lanes: 4,
+            tile: [4, 4],
+            i8_ops: 6.0,
+            l2: 60.0,
+            l3: 25.0,
+            memory: 12.0,
+            l3_bytes: 8 << 20,
+        };
+        let features = self.features;
+        let avx2 = CpuPeaks { lanes: 8, tile: [4, 3], i8_ops: 34.0, ..portable };
+        let avx512 = CpuPeaks { clock: 2.2, lanes: 16, tile: [8, 3], l2: 100.0, ..avx2 };
+        match features {
+            f if f.avx512 && f.avx512vnni => CpuPeaks { i8_ops: 300.0, ..avx512 },
+            f if f.avx512 => CpuPeaks { i8_ops: 64.0, ..avx512 },
+            f if f.avx2 => avx2,
+            _ => portable,
+        }
+    }
+
     /// Columns in a panel of a packed right operand of a matrix product: what the widest
     /// register tiles take, and every narrower one divides.
     pub fn gemm_panel(&self) -> usize {

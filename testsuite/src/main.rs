@@ -1,6 +1,7 @@
 //! The program `testsuite`: conformance to ONNX's own node tests, the open models against ONNX
 //! Runtime, and how fast they run on both; a sentence encoder, generated programs, fuzzing,
-//! programs of great size, preemption, and kernels for GPUs compiled where there is none.
+//! programs of great size, preemption and what it costs, and kernels for GPUs compiled where there
+//! is none.
 //!
 //! What it needs of Python packages it fetches, by name and version, to below `target`.
 
@@ -11,6 +12,7 @@ mod minilm;
 mod models;
 mod onnx_node;
 mod preempting;
+mod overhead;
 mod program;
 mod scaling;
 mod venv;
@@ -56,6 +58,8 @@ enum Check {
     Minilm(minilm::Args),
     /// Time the open models and the light graphs here and on other runtimes, in turn
     Versus(versus::Args),
+    /// Time kernels with checkpoints under a bound against the best that know none, in turn
+    CheckpointOverhead(overhead::Args),
     /// Run a model when told to, for `versus`
     #[command(hide = true)]
     VersusOurs(versus::OursArgs),
@@ -73,6 +77,7 @@ fn main() -> ExitCode {
         Check::Preempt(args) => preempting::command(&args),
         Check::Minilm(args) => minilm::command(&args),
         Check::Versus(args) => versus::command(&args),
+        Check::CheckpointOverhead(args) => overhead::command(&args),
         Check::VersusOurs(args) => versus::ours(&args),
     };
     match held {

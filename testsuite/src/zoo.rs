@@ -69,6 +69,11 @@ pub(crate) const OPEN_MODELS: [OpenModel; 6] = [
 ];
 
 impl OpenModel {
+    /// The type of its only input when it is timed.
+    pub(crate) fn input(&self) -> (DType, &'static [usize]) {
+        (self.dtype, self.shape)
+    }
+
     /// The model's file, fetched if it is not there.
     pub(crate) fn file(&self) -> io::Result<PathBuf> {
         Ok(venv::unpacked(self.package)?.join(self.path))

@@ -26,6 +26,9 @@ pub struct PipelineArgs {
     /// Turn extensions of the target on or off: `-avx512,+avx2`
     #[arg(long, value_name = "LIST", allow_hyphen_values = true)]
     pub target_feature: Option<String>,
+    /// Choose tiles that take no longer, by the cost model: `20us`; `20us,strict` refuses what takes longer
+    #[arg(long, value_name = "TIME")]
+    pub checkpoint_bound: Option<String>,
     /// Check the program after every pass
     #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", hide_possible_values = true)]
     pub verify_each: bool,
@@ -40,6 +43,7 @@ impl Default for PipelineArgs {
             disable_pass: Vec::new(),
             target: "cpu".into(),
             target_feature: None,
+            checkpoint_bound: None,
             verify_each: true,
         }
     }

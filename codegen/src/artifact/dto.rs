@@ -1,6 +1,7 @@
 //! The plan as JSON: plain rows that say nothing a reader would have to trust.
 
 use fermata_ir::entity::{EntityRef, PrimaryMap};
+use fermata_ir::tir::protocol::Certificate;
 use fermata_ir::types::DType;
 use fermata_passes::lower::plan::{
     BufferId, FuncId, FuncPlan, KernelId, Place, PlanBuffer, Port, Program, Step,
@@ -25,6 +26,9 @@ pub(super) struct Manifest {
 pub(super) struct Plan {
     pub entry: usize,
     pub constants: usize,
+    /// The bound that the kernels' tiles were chosen for, in nanoseconds.
+    #[serde(default)]
+    pub bound_ns: Option<u64>,
     pub kernels: Vec<Kernel>,
     pub functions: Vec<Function>,
 }
@@ -36,6 +40,32 @@ pub(super) struct Kernel {
     pub scratch_bytes: usize,
     pub imports: Vec<String>,
     pub provenance: Vec<(u32, String)>,
+    /// For people and tools: a reader of this crate makes it anew.
+    #[serde(default)]
+    pub certificate: Option<CertificateRow>,
+    /// The number of the kernel that computes the same with the best schedule that knows no bound.
+    #[serde(default)]
+    pub raw: Option<usize>,
+}
+
+/// What the cost model said of a kernel when it was compiled.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct CertificateRow {
+    pub tile_ns: u64,
+    pub lookahead: u32,
+    pub holds: bool,
+    pub obstacle: Option<String>,
+}
+
+impl CertificateRow {
+    pub fn of(certificate: &Certificate) -> CertificateRow {
+        CertificateRow {
+            tile_ns: certificate.tile_ns,
+            lookahead: certificate.lookahead,
+            holds: certificate.holds(),
+            obstacle: certificate.obstacle.as_deref().map(str::to_owned),
+        }
+    }
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -175,7 +205,7 @@ fn steps(rows: &[StepRow]) -> Option<Vec<Step>> {
 }
 
 /// An id of a number that an id can hold.
-fn id<T: EntityRef>(number: usize) -> Option<T> {
+pub(super) fn id<T: EntityRef>(number: usize) -> Option<T> {
     (number < u32::MAX as usize).then(|| T::new(number))
 }
 

@@ -12,8 +12,9 @@
 //!
 //! The same program gives the same bytes. An artifact may come from anyone, so its TIR is the
 //! truth: it is parsed and verified, every access is proved to stay inside its buffer, and
-//! machine code is made anew, unless the reader says that it trusts the file. What the plan says
-//! is checked by whoever runs it. A file is written beside its place and then moved there, so
+//! machine code is made anew, unless the reader says that it trusts the file. Certificates are
+//! always made anew, for the reader's machine, so none can lie. What else the plan says is
+//! checked by whoever runs it. A file is written beside its place and then moved there, so
 //! that nobody sees half of one.
 
 mod dto;
@@ -25,6 +26,7 @@ use std::fs::File;
 use std::io::{BufWriter, Cursor, Read, Write};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fermata_ir::diag::{Code as Number, Diagnostic, Diagnostics};
 use fermata_ir::entity::{EntityRef, PrimaryMap};
@@ -33,6 +35,7 @@ use fermata_ir::tir::{self, PrimFunc};
 use fermata_ir::weights;
 use fermata_passes::lower::plan::{FuncId, Kernel, KernelId, Program};
 use fermata_passes::target::{CpuTarget, CudaTarget};
+use fermata_passes::tir::checkpoint;
 use memmap2::Mmap;
 use rayon::prelude::*;
 use zip::write::SimpleFileOptions;
@@ -46,7 +49,7 @@ use crate::kernel::CompiledKernel;
 pub use gpu::Gpu;
 
 /// The version that is written; the first number is the major one.
-pub const VERSION: [u32; 2] = [1, 0];
+pub const VERSION: [u32; 2] = [1, 1];
 
 /// Bytes of text that are read from an entry.
 const MAX_TEXT: u64 = 1 << 28;
@@ -166,11 +169,14 @@ fn write_to<W: Write + std::io::Seek>(
     };
     let rows = program.kernels.iter().map(|(id, kernel)| dto::Kernel {
         file: dto::kernel_file(id, &kernel.func.name),
+        certificate: kernel.certificate.as_ref().map(dto::CertificateRow::of),
+        raw: kernel.raw.map(EntityRef::index),
         ..code.row(id.index())
     });
     let plan = dto::Plan {
         entry: program.entry.map_or(usize::MAX, EntityRef::index),
         constants: program.constants.len(),
+        bound_ns: program.bound.map(|bound| u64::try_from(bound.as_nanos()).unwrap_or(u64::MAX)),
         kernels: rows.collect(),
         functions: dto::functions_out(program),
     };
@@ -261,15 +267,40 @@ fn read_mapped(file: &Arc<Mmap>, options: &ReadOptions) -> Result<Artifact, Diag
     let gpu =
         gpu.map(|target| gpu::read(&mut zip, &plan.kernels, &funcs, target, options.trust)).transpose()?;
     let constants = constants(file, &mut zip, plan.constants)?;
-    let mut table: PrimaryMap<KernelId, Kernel> = PrimaryMap::new();
-    for func in funcs {
-        let tiles = func.tiles().map_or(1, |n| n.max(0) as u64);
-        table.push(Kernel { func: Arc::new(func), tiles });
-    }
+    let bound = plan.bound_ns.map(Duration::from_nanos);
+    let model = gpu.is_none().then_some((&options.target, bound));
+    let table = kernel_table(funcs, &plan.kernels, model)?;
     let funcs = dto::functions_in(&plan.functions)
         .ok_or_else(|| malformed("plan.json has an impossible function"))?;
     let entry = (plan.entry < funcs.len()).then(|| FuncId::new(plan.entry));
-    Ok(Artifact { graph, program: Program { kernels: table, funcs, entry, constants }, kernels, gpu })
+    let program = Program { kernels: table, funcs, entry, constants, bound };
+    Ok(Artifact { graph, program, kernels, gpu })
+}
+
+/// The kernels with their certificates, made anew where the target has a cost model, and their raw variants.
+fn kernel_table(
+    funcs: Vec<PrimFunc>,
+    rows: &[dto::Kernel],
+    model: Option<(&CpuTarget, Option<Duration>)>,
+) -> Result<PrimaryMap<KernelId, Kernel>, Diagnostic> {
+    let count = funcs.len();
+    let mut table = PrimaryMap::new();
+    for (func, row) in funcs.into_iter().zip(rows) {
+        let mut kernel = Kernel::new(func);
+        if let Some((target, bound)) = model {
+            let bound = bound.filter(|_| checkpoint::is_inserted(&kernel.func));
+            kernel.certificate = Some(checkpoint::certify(&kernel.func, target, bound));
+        }
+        if let Some(raw) = row.raw {
+            let there = dto::id(raw).filter(|_| raw < count);
+            kernel.raw =
+                Some(there.ok_or_else(|| {
+                    malformed(format!("`{}` has a raw variant that is not there", row.file))
+                })?);
+        }
+        table.push(kernel);
+    }
+    Ok(table)
 }
 
 /// A kernel's TIR, checked; a trusted one may reach where no proof follows.

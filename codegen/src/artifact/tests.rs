@@ -23,7 +23,7 @@ fn program() -> Program {
     let inner = Stmt::For { var: i, extent: Expr::int(8), kind: LoopKind::Vectorized, body: Box::new(store) };
     func.body = Stmt::For { var: t, extent: Expr::int(2), kind: LoopKind::Tiles, body: Box::new(inner) };
     let mut program = Program::default();
-    let kernel = program.kernels.push(Kernel { func: Arc::new(func), tiles: 2 });
+    let kernel = program.kernels.push(Kernel::new(func));
     program.constants.push(Tensor::from_slice(&[16], &[0.5f32; 16]).expect("small"));
     program.constants.push(Tensor::from_slice(&[3], &[1i8, 2, 3]).expect("small"));
     let mut plan =
@@ -79,6 +79,31 @@ fn what_is_written_is_read() {
 }
 
 #[test]
+fn certificates_are_made_anew_and_raw_variants_must_be_there() {
+    let mut program = program();
+    let id = KernelId::new(0);
+    let raw = Arc::unwrap_or_clone(program.kernels[id].func.clone());
+    let mut func = raw.clone();
+    checkpoint::insert(&mut func);
+    let raw = program.kernels.push(Kernel::new(raw));
+    program.bound = Some(Duration::from_micros(20));
+    let options = ReadOptions::default();
+    let honest = checkpoint::certify(&func, &options.target, program.bound);
+    assert!(honest.holds() && honest.tile_ns > 1, "{honest:?}");
+    let lie = tir::protocol::Certificate { tile_ns: 1, ..honest.clone() };
+    program.kernels[id] = Kernel { certificate: Some(lie), raw: Some(raw), ..Kernel::new(func) };
+    let read = read_mapped(&map(&bytes_of(&program, &options)), &options).expect("it reads");
+    assert_eq!(read.program.bound, program.bound);
+    let [bounded, raw_read] = [id, raw].map(|id| &read.program.kernels[id]);
+    assert_eq!((bounded.certificate.as_ref(), bounded.raw), (Some(&honest), Some(raw)));
+    assert_eq!(raw_read.certificate.as_ref().and_then(|c| c.bound_ns), None);
+    program.kernels[id].raw = Some(KernelId::new(7));
+    let error =
+        read_mapped(&map(&bytes_of(&program, &options)), &options).expect_err("there is no such kernel");
+    assert!(error.0[0].message.contains("a raw variant that is not there"), "{error:?}");
+}
+
+#[test]
 fn kernels_for_a_gpu_carry_their_source() {
     let program = program();
     let kernels = crate::cuda::emit_all(&[&program.kernels[KernelId::new(0)].func]).expect("it is written");
@@ -123,7 +148,7 @@ fn kernels_for_a_gpu_that_are_not_proved_do_not_run_there() {
         s => s,
     });
     program.kernels = PrimaryMap::new();
-    program.kernels.push(Kernel { func: Arc::new(func), tiles: 2 });
+    program.kernels.push(Kernel::new(func));
     let kernels = crate::cuda::emit_all(&[&program.kernels[KernelId::new(0)].func]).expect("it is written");
     let code = Code::Cuda(&kernels, None, CudaTarget { sm: 80 });
     let bytes = write_to(Cursor::new(Vec::new()), "", &program, code).expect("written").into_inner();

@@ -105,6 +105,13 @@ codes! {
     ARTIFACT = 704, "an artifact is malformed",
         "The artifact was made by another major version or is damaged, or a kernel in it cannot be proved to stay \
          inside its buffers. Compile the model again.";
+    CHECKPOINT_BOUND = 705, "a kernel does not keep the checkpoint bound",
+        "`--checkpoint-bound` asks for kernels that look at the control word at least so often, and by the estimate of \
+         the target's cost model no tile of the kernels that the message names is short enough: the notes say which \
+         axis would have to be split. The bound is a wish: such kernels are certified as not keeping it, and \
+         `fermata inspect --kernels` shows that. With `--checkpoint-bound=20us,strict` it is a demand, and this an \
+         error. A longer bound, or `fermata inspect --kernels --measure`, which holds the estimates against this \
+         machine, tells what is possible.";
     RUN = 801, "running failed",
         "An input does not fit the model's parameters, or calls nest without end. `fermata inspect` prints the names \
          and types of the inputs.";

@@ -22,6 +22,8 @@ pub mod worker;
 
 pub use worker::{LOOK_AHEAD_LOOP, LaunchMemory, Left, Turn, WORKER_LOOP, Worker, WorkerLoop, WorkerStep};
 
+use std::sync::Arc;
+
 /// The control word of a queue: an epoch and a quota in one atomic `u64`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Word {
@@ -47,6 +49,36 @@ impl Word {
         self.epoch == epoch && slot < self.quota
     }
 }
+
+/// How long a worker runs between a look at the word and the next, by the estimate of a
+/// target's cost model.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Certificate {
+    /// Nanoseconds that the longest tile is predicted to take.
+    pub tile_ns: u64,
+    /// Tiles that a worker still begins after a look that told it to leave.
+    pub lookahead: u32,
+    /// The bound that the schedule was asked to keep, in nanoseconds; none if it was asked for none.
+    pub bound_ns: Option<u64>,
+    /// What stands in the way, if the bound is not kept or not promised: a clause.
+    pub obstacle: Option<Arc<str>>,
+}
+
+impl Certificate {
+    /// The longest time from a look at the word to the exit: the tile that a worker is in, and
+    /// those that it looked ahead to.
+    pub fn exit_ns(&self) -> u64 {
+        self.tile_ns.saturating_mul(u64::from(self.lookahead) + 1)
+    }
+
+    /// Whether the bound is kept, by the estimate; true if there is none.
+    pub fn holds(&self) -> bool {
+        self.bound_ns.is_none_or(|bound| self.exit_ns() <= bound && self.obstacle.is_none())
+    }
+}
+
+/// Tiles that a worker of a CPU looks ahead: it claims a tile after it looked, and begins it at once.
+pub const CPU_LOOKAHEAD: u32 = 0;
 
 /// The place of `next` among a launch's counters: two `u64` in the memory of its device.
 pub const NEXT: usize = 0;
@@ -93,3 +125,19 @@ pub const BLOCK_LOOP: BlockLoop = BlockLoop {
     before: &[BlockStep::Decide],
     turn: &[BlockStep::Barrier, BlockStep::CountDone, BlockStep::Take, BlockStep::RunTile, BlockStep::Decide],
 };
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_certificate_counts_what_a_worker_looks_ahead_to() {
+        let mut certificate =
+            Certificate { tile_ns: 15_000, lookahead: 0, bound_ns: Some(20_000), obstacle: None };
+        assert!(certificate.holds());
+        certificate.lookahead = 1;
+        assert_eq!((certificate.exit_ns(), certificate.holds()), (30_000, false));
+        certificate.bound_ns = None;
+        assert!(certificate.holds());
+    }
+}

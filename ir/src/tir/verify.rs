@@ -17,6 +17,7 @@
 //! | T13 | a thread axis is one of `blockIdx`, `threadIdx` (`.x`, `.y`, `.z`) and `vthread` |
 //! | T14 | loops over an axis of `threadIdx` have one constant extent and do not nest; a block has at most 1024 threads; barriers stand inside such loops |
 //! | T15 | intrinsics of GPU threads stand inside such loops, and those of CPU workers outside; with what a warp does together, a block has whole warps |
+//! | T16 | a checkpoint is the last statement of the tile loop's body, between one tile and the next: a tile that was begun always ends |
 //!
 //! All violations are collected. Whether an access is always inside its buffer is more than
 //! the rules ask; [`unproved_accesses`] lists those that analysis cannot place.
@@ -167,6 +168,21 @@ impl<'a> Rules<'a> {
             self.broken(9, "the tile loop is not the outermost statement, or its extent is not a constant");
         } else if count > 1 {
             self.broken(9, "there is a tile loop inside the tile loop");
+        }
+        self.checkpoints();
+    }
+
+    fn checkpoints(&mut self) {
+        let mut count = 0;
+        self.func.body.walk(&mut |s| count += matches!(s, Stmt::Checkpoint) as usize);
+        let between = match &self.func.body {
+            Stmt::For { kind: LoopKind::Tiles, body, .. } => {
+                matches!(body.flatten().last(), Some(Stmt::Checkpoint)) as usize
+            }
+            _ => 0,
+        };
+        if count > between {
+            self.broken(16, "a checkpoint stands elsewhere than at the end of the tile loop's body");
         }
     }
 

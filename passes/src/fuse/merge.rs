@@ -73,7 +73,7 @@ struct Cost {
 impl Trial {
     /// Nothing asked yet, for a target; no group grows beyond the limits.
     pub fn new(target: Target, limits: Limits) -> Trial {
-        Trial { kernels: KernelSet::new(target), work: BTreeMap::new(), costs: BTreeMap::new(), limits }
+        Trial { kernels: KernelSet::new(target, None), work: BTreeMap::new(), costs: BTreeMap::new(), limits }
     }
 
     /// The cost of a group, looked up if it was asked for before; `None` if it cannot be lowered.

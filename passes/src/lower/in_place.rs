@@ -71,7 +71,12 @@ impl Temporaries<'_> {
                 let mut ends = places[..inputs].iter().flatten().copied();
                 let found = ends.find(|&t| {
                     let mut readers = (0..inputs).filter(|&i| places[i] == Some(t));
-                    self.ends_at(t, at, result) && readers.all(|i| proofs.allow(*id, kernel, i, output))
+                    let raw = kernel.raw.map(|raw| (raw, &kernels[raw]));
+                    let mut allow = |i| {
+                        let mut variants = [(*id, kernel)].into_iter().chain(raw);
+                        variants.all(|(id, kernel)| proofs.allow(id, kernel, i, output))
+                    };
+                    self.ends_at(t, at, result) && readers.all(&mut allow)
                 });
                 if let Some(source) = found {
                     self.merge(source, result);

@@ -3,20 +3,23 @@
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::entity::PrimaryMap;
 use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module};
 use fermata_ir::op::AttrValue;
 use fermata_ir::tensor::Tensor;
-use fermata_ir::tir::BufferId;
+use fermata_ir::tir::verify::verify;
+use fermata_ir::tir::{BufferId, PrimFunc, equal};
 use fermata_ir::types::TensorType;
 use fermata_ir::walk;
 
-use super::group_to_te::group_to_te;
+use super::group_to_te::{GroupTe, group_to_te};
 use super::plan::{Kernel, KernelId};
 use crate::target::Target;
-use crate::tir::{rules_cpu, rules_cuda};
+use crate::tir::rules_cpu::{Scheduled, Unschedulable};
+use crate::tir::{checkpoint, rules_cpu, rules_cuda};
 
 /// What a primitive function becomes: launches over numbered tensors.
 pub struct Lowered {
@@ -43,6 +46,7 @@ pub struct Launch {
 /// The kernels of a program.
 pub struct KernelSet {
     target: Target,
+    bound: Option<Duration>,
     kernels: PrimaryMap<KernelId, Kernel>,
     by_function: BTreeMap<Vec<u8>, Arc<Lowered>>,
     by_tir: BTreeMap<Vec<u8>, KernelId>,
@@ -50,10 +54,11 @@ pub struct KernelSet {
 }
 
 impl KernelSet {
-    /// No kernels, for a target.
-    pub fn new(target: Target) -> KernelSet {
+    /// No kernels, for a target and, if there is one, a bound on the time of their tiles.
+    pub fn new(target: Target, bound: Option<Duration>) -> KernelSet {
         KernelSet {
             target,
+            bound,
             kernels: PrimaryMap::new(),
             by_function: BTreeMap::new(),
             by_tir: BTreeMap::new(),
@@ -86,12 +91,9 @@ impl KernelSet {
             return Ok(lowered.clone());
         }
         let te = group_to_te(module, func)?;
-        let kernels = match &self.target {
-            Target::Cpu(target) => rules_cpu::schedule(&te.name, &te.graph, &te.origins, &te.outputs, target),
-            Target::Cuda(target) => rules_cuda::schedule(&te.name, &te.graph, &te.outputs, *target),
-        };
-        let kernels =
-            kernels.map_err(|e| Diagnostic::error(Code::LOWER, e.0).at(module.spans[expr].clone()))?;
+        let kernels = self
+            .schedule(&te)
+            .map_err(|e| Diagnostic::error(Code::LOWER, e.0).at(module.spans[expr].clone()))?;
         let mut numbers: BTreeMap<BufferId, usize> = BTreeMap::new();
         let mut tensors = Vec::new();
         let mut number = |b: BufferId, tensors: &mut Vec<TensorType>| {
@@ -105,13 +107,18 @@ impl KernelSet {
             number(b, &mut tensors);
         });
         let mut launches = Vec::new();
-        for mut kernel in kernels {
+        for (mut kernel, raw) in kernels {
             let inputs = kernel.inputs.iter().map(|&b| number(b, &mut tensors)).collect();
             let outputs = kernel.outputs.iter().map(|&b| number(b, &mut tensors)).collect();
-            // A kernel that breaks a rule is a mistake of the schedule, which must not reach code.
-            fermata_ir::tir::verify::verify(&kernel.func).map_err(|d| broken_kernel(&kernel.func, d))?;
-            kernel.func.attrs.insert("relay".into(), AttrValue::Str(summary(module, func).into()));
-            launches.push(Launch { kernel: self.add(kernel.func), inputs, outputs });
+            let origin = AttrValue::Str(summary(module, func).into());
+            let raw = raw.map(|mut raw| {
+                raw.func.attrs.insert("relay".into(), origin.clone());
+                raw.func.name = format!("{}_raw", raw.func.name).into();
+                self.add(raw.func, None)
+            });
+            kernel.func.attrs.insert("relay".into(), origin);
+            let kernel = self.add(kernel.func, raw.transpose()?)?;
+            launches.push(Launch { kernel, inputs, outputs });
         }
         let outputs = te.outputs.iter().map(|&b| number(b, &mut tensors)).collect();
         let lowered = Arc::new(Lowered { tensors, constants: te.constants, launches, outputs });
@@ -119,25 +126,66 @@ impl KernelSet {
         Ok(lowered)
     }
 
-    /// The kernel of this function; equal ones are one.
-    fn add(&mut self, mut func: fermata_ir::tir::PrimFunc) -> KernelId {
-        let key = fermata_ir::tir::equal::key(&func);
-        if let Some(&id) = self.by_tir.get(&key) {
-            return id;
+    /// The kernels of a graph, in order: under the bound if there is one, and then with the raw
+    /// variant of each that has another.
+    fn schedule(&self, te: &GroupTe) -> Result<Vec<(Scheduled, Option<Scheduled>)>, Unschedulable> {
+        let alone = |kernels: Vec<Scheduled>| kernels.into_iter().map(|kernel| (kernel, None)).collect();
+        let target = match &self.target {
+            Target::Cpu(target) => target,
+            Target::Cuda(gpu) => {
+                return rules_cuda::schedule(&te.name, &te.graph, &te.outputs, *gpu).map(alone);
+            }
+        };
+        let within =
+            |bound| rules_cpu::schedule(&te.name, &te.graph, &te.origins, &te.outputs, target, bound);
+        let mut kernels = within(self.bound)?;
+        if self.bound.is_none() {
+            return Ok(alone(kernels));
         }
+        let mut raw: Vec<Option<Scheduled>> = within(None)?.into_iter().map(Some).collect();
+        if raw.len() != kernels.len() {
+            // A shorter tile needed what the raw schedule has inside of its tiles.
+            raw = kernels.iter().map(|_| None).collect();
+        }
+        for (kernel, raw) in kernels.iter_mut().zip(&mut raw) {
+            raw.take_if(|raw| {
+                let stands_in = kernel.inputs == raw.inputs && kernel.outputs == raw.outputs;
+                !stands_in || equal::equal(&kernel.func, &raw.func)
+            });
+            checkpoint::insert(&mut kernel.func);
+        }
+        Ok(kernels.into_iter().zip(raw).collect())
+    }
+
+    /// The kernel of this function, with its raw variant; equal ones are one.
+    ///
+    /// # Errors
+    /// If it breaks a rule: a mistake of the schedule, which must not reach code.
+    fn add(&mut self, mut func: PrimFunc, raw: Option<KernelId>) -> Result<KernelId, Diagnostic> {
+        let key = equal::key(&func);
+        if let Some(&id) = self.by_tir.get(&key) {
+            return Ok(id);
+        }
+        verify(&func).map_err(|d| broken_kernel(&func, d))?;
         let count = self.names.entry(func.name.to_string()).or_default();
         *count += 1;
         if *count > 1 {
             func.name = format!("{}_{}", func.name, *count - 1).into();
         }
-        let tiles = func.tiles().unwrap_or(0).max(0) as u64;
-        let id = self.kernels.push(Kernel { func: Arc::new(func), tiles });
+        let certificate = match &self.target {
+            Target::Cpu(target) => {
+                let bound = self.bound.filter(|_| checkpoint::is_inserted(&func));
+                Some(checkpoint::certify(&func, target, bound))
+            }
+            Target::Cuda(_) => None,
+        };
+        let id = self.kernels.push(Kernel { certificate, raw, ..Kernel::new(func) });
         self.by_tir.insert(key, id);
-        id
+        Ok(id)
     }
 }
 
-fn broken_kernel(func: &fermata_ir::tir::PrimFunc, violations: Diagnostics) -> Diagnostic {
+fn broken_kernel(func: &PrimFunc, violations: Diagnostics) -> Diagnostic {
     let error = Diagnostic::error(Code::LOWER, format!("the schedule of `{}` is wrong", func.name))
         .help("this is a mistake in the compiler; --disable-pass fuse_ops may avoid it");
     violations.0.into_iter().fold(error, |error, violation| error.note(violation.message))

@@ -10,4 +10,4 @@ pub mod plan;
 pub mod program;
 mod tail;
 
-pub use program::lower;
+pub use program::{lower, lower_within};

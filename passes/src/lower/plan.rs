@@ -5,11 +5,13 @@
 //! every temporary an offset in one arena; constants, inputs and outputs lie outside it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use fermata_ir::entity::PrimaryMap;
+use fermata_ir::entity::{EntityRef, PrimaryMap};
 use fermata_ir::entity_id;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::tir::PrimFunc;
+use fermata_ir::tir::protocol::Certificate;
 use fermata_ir::types::DType;
 
 entity_id!(/// A buffer of a plan.
@@ -30,6 +32,48 @@ pub struct Program {
     pub entry: Option<FuncId>,
     /// Constants, shared by all functions.
     pub constants: Vec<Tensor>,
+    /// The bound on a tile's time that the schedules were asked to keep.
+    pub bound: Option<Duration>,
+}
+
+impl Program {
+    /// The program with the raw variant of every kernel that has one: for where nothing preempts it.
+    #[must_use]
+    pub fn raw(&self) -> Program {
+        let mut program = self.clone();
+        let raw = |id: KernelId| self.kernels[id].raw.unwrap_or(id);
+        for func in program.funcs.values_mut() {
+            let mut lists = vec![&mut func.steps];
+            while let Some(steps) = lists.pop() {
+                for step in steps {
+                    match step {
+                        Step::Launch { kernel, .. } => *kernel = raw(*kernel),
+                        Step::If { then, els, .. } => lists.extend([then, els]),
+                        Step::Call { .. } | Step::Copy { .. } => {}
+                    }
+                }
+            }
+        }
+        program
+    }
+
+    /// How often each kernel stands in the program, branches included, by its number.
+    pub fn launches(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.kernels.len()];
+        for func in self.funcs.values() {
+            let mut lists = vec![&func.steps];
+            while let Some(steps) = lists.pop() {
+                for step in steps {
+                    match step {
+                        Step::Launch { kernel, .. } => counts[kernel.index()] += 1,
+                        Step::If { then, els, .. } => lists.extend([then, els]),
+                        Step::Call { .. } | Step::Copy { .. } => {}
+                    }
+                }
+            }
+        }
+        counts
+    }
 }
 
 /// A kernel: a scheduled function with one outermost tile loop.
@@ -39,6 +83,19 @@ pub struct Kernel {
     pub func: Arc<PrimFunc>,
     /// Number of tiles.
     pub tiles: u64,
+    /// What the cost model says of its tiles; none for a target that has no model.
+    pub certificate: Option<Certificate>,
+    /// The kernel that computes the same with the best schedule that knows no bound, where that is
+    /// another: same parameters, and the same results bit for bit.
+    pub raw: Option<KernelId>,
+}
+
+impl Kernel {
+    /// A kernel without certificate that is its own raw variant.
+    pub fn new(func: PrimFunc) -> Kernel {
+        let tiles = func.tiles().unwrap_or(1).max(0) as u64;
+        Kernel { func: Arc::new(func), tiles, certificate: None, raw: None }
+    }
 }
 
 /// A function: parameters, results, buffers and steps.

@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::entity::SecondaryMap;
@@ -26,14 +27,33 @@ use crate::target::Target;
 /// # Errors
 /// For every construct or operator that has no code: all of a function are reported at once.
 pub fn lower(module: &Module, target: &Target) -> Result<Program, Diagnostics> {
+    lower_within(module, target, None)
+}
+
+/// Lowers `@main` and what it calls, with kernels whose tiles take no longer than a bound where
+/// the schedule rules have such. Kernels that are not fastest so have their raw variant beside them.
+///
+/// # Errors
+/// As [`lower`]; also if a bound is given and the target has no cost model.
+pub fn lower_within(
+    module: &Module,
+    target: &Target,
+    bound: Option<Duration>,
+) -> Result<Program, Diagnostics> {
+    if let (Some(_), Target::Cuda(gpu)) = (bound, target) {
+        let message = format!("there is no cost model for `{gpu}`, so a checkpoint bound cannot be kept");
+        return Err(Diagnostic::error(Code::LOWER, message)
+            .help("give --checkpoint-bound for cpu only")
+            .into());
+    }
     let Some(entry) = module.global("main") else {
         return Err(Diagnostic::error(Code::LOWER, "the program has no function `@main`").into());
     };
     bound::check(module)?;
     let mut work = Lowering {
         module,
-        kernels: KernelSet::new(target.clone()),
-        program: Program::default(),
+        kernels: KernelSet::new(target.clone(), bound),
+        program: Program { bound, ..Program::default() },
         funcs: BTreeMap::new(),
         constants: BTreeMap::new(),
         pending: Vec::new(),

@@ -1,6 +1,8 @@
 //! Schedules: from Tensor Expression graphs to kernels of tiles.
 
+pub mod checkpoint;
 mod collapse;
+pub mod cost;
 mod held;
 pub mod inline;
 mod nest;

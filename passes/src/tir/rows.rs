@@ -10,12 +10,12 @@ use fermata_ir::te::{Axis, Combiner, Compute, Reduce, Stage, StageKind};
 use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Stmt, VarId};
 use fermata_ir::types::DType;
 
+use super::checkpoint::Goal;
 use super::collapse::Pointwise;
 use super::held::hold_row;
 use super::inline::{Env, nodes};
 use super::nest::{Nest, Refusal, is_contiguous};
 use super::rules_cpu::{Scheduled, finish};
-use crate::target::CpuTarget;
 
 /// Scalar operations that a tile should be worth: about twenty microseconds of scalar code.
 const TILE_WORK: usize = 40_000;
@@ -56,7 +56,7 @@ struct Grid {
 ///
 /// # Errors
 /// If it reads a reduction that these rows cannot hold.
-pub fn emit_rows(mut nest: Nest<'_>, rows: &Rows<'_>, _target: &CpuTarget) -> Result<Scheduled, Refusal> {
+pub fn emit_rows(mut nest: Nest<'_>, rows: &Rows<'_>, goal: &Goal<'_>) -> Result<Scheduled, Refusal> {
     let tile = nest.var("t", DType::I64);
     if rows.pointwise.axes.iter().any(|a| a.extent == 0) {
         nest.open(tile, Expr::int(0), LoopKind::Tiles);
@@ -64,7 +64,7 @@ pub fn emit_rows(mut nest: Nest<'_>, rows: &Rows<'_>, _target: &CpuTarget) -> Re
         return Ok(close_kernel(nest, rows));
     }
     let row_reduction = find_row_reduction(rows, &mut nest);
-    let grid = Grid::new(rows, row_reduction.is_some());
+    let grid = Grid::new(rows, row_reduction.is_some(), goal);
     let tiles = grid.rows.div_ceil(grid.rows_per_tile) * grid.column_tiles;
     nest.open(tile, tiles.into(), LoopKind::Tiles);
     let (row_tile, column_tile) = split_tile(tile, grid.column_tiles);
@@ -95,7 +95,8 @@ fn split_tile(tile: VarId, column_tiles: usize) -> (Expr, Expr) {
 }
 
 impl Grid {
-    fn new(rows: &Rows<'_>, row_reduction: bool) -> Grid {
+    fn new(rows: &Rows<'_>, row_reduction: bool, goal: &Goal<'_>) -> Grid {
+        let work = goal.cut(TILE_WORK);
         let axes: Vec<Axis> = rows.pointwise.axes.iter().filter(|a| a.extent > 1).cloned().collect();
         let reduces = rows.compute.reduce.is_some() && !row_reduction;
         let inner_axes = if reduces { 0 } else { rows.inner_axes.min(axes.len()) };
@@ -106,13 +107,13 @@ impl Grid {
         let may_split = row_reduction || rows.splits_columns && rows.compute.reduce.is_none();
         let mut columns_per_tile = columns;
         if may_split && inner.len() == 1 {
-            let fitting = (TILE_WORK / element).clamp(64, TILE_WORK).next_multiple_of(16);
+            let fitting = (work / element).clamp(64, TILE_WORK).next_multiple_of(16);
             let limit = if row_reduction { MAX_ROW.min(fitting) } else { fitting };
             columns_per_tile = columns.min(limit);
         }
         let row_work = (columns_per_tile * element).max(1);
         let row_count = points(outer);
-        let rows_per_tile = (TILE_WORK / row_work).clamp(1, row_count.max(1));
+        let rows_per_tile = (work / row_work).clamp(1, row_count.max(1));
         Grid {
             outer: outer.to_vec(),
             inner: inner.to_vec(),

@@ -6,13 +6,16 @@
 //! repeated, a value that is read under a select.
 
 use std::collections::BTreeSet;
+use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use fermata_ir::scalar::{BinaryOp, UnaryOp};
 use fermata_ir::te::{self, Axis, Compute, Graph, Stage, StageKind};
-use fermata_ir::tir::{Block, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Stmt};
+use fermata_ir::tir::{Block, Buffer, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Stmt};
 use indexmap::IndexMap;
 
+use super::checkpoint::{Goal, fit};
 use super::collapse::{Pointwise, collapse};
 use super::held::held_tensors;
 use super::inline::{Env, Inliner, nodes};
@@ -37,7 +40,8 @@ pub struct Scheduled {
 #[derive(Clone, Debug)]
 pub struct Unschedulable(pub String);
 
-/// The kernels, in order, that compute `outputs`.
+/// The kernels, in order, that compute `outputs`; with a bound, with tiles that the cost model
+/// keeps under it where the rules have such tiles.
 ///
 /// # Errors
 /// If a stage has a form that no rule handles.
@@ -47,15 +51,19 @@ pub fn schedule(
     origins: &Origins,
     outputs: &[BufferId],
     target: &CpuTarget,
+    bound: Option<Duration>,
 ) -> Result<Vec<Scheduled>, Unschedulable> {
-    if let Some(kernel) = tensorize::quantize_i8::emit(name, graph, origins, outputs) {
+    if let Some(whole) = tensorize::quantize_i8::find(graph, origins, outputs) {
+        let mut emit = |goal: Goal<'_>| Ok::<_, Infallible>(whole.emit(name, graph, outputs, &goal));
+        let Ok(kernel) = fit(target, bound, &mut emit);
         return Ok(vec![kernel]);
     }
     let mut kept: BTreeSet<BufferId> = outputs.iter().copied().collect();
     let tensorized = tensorize::tensorized(graph, origins);
     kept.extend(must_keep(graph, &tensorized));
     loop {
-        match try_schedule(name, graph, (origins, &tensorized), outputs, &kept, target) {
+        let found = Found { name, graph, origins, tensorized: &tensorized, kept: &kept };
+        match try_schedule(&found, outputs, target, bound) {
             Ok(kernels) => return Ok(kernels),
             Err(tensor) => {
                 if !kept.insert(tensor) {
@@ -129,34 +137,49 @@ pub fn repeats(graph: &Graph, reader: &Compute, tensor: BufferId) -> bool {
     costly && reads > 1.5 * size
 }
 
+/// What is known of a graph when its kernels are made.
+struct Found<'a> {
+    name: &'a str,
+    graph: &'a Graph,
+    origins: &'a Origins,
+    tensorized: &'a Tensorized,
+    kept: &'a BTreeSet<BufferId>,
+}
+
 /// One kernel for each kept tensor that is needed; or the tensor that must be kept besides.
 fn try_schedule(
-    name: &str,
-    graph: &Graph,
-    (origins, tensorized): (&Origins, &Tensorized),
+    found: &Found<'_>,
     outputs: &[BufferId],
-    kept: &BTreeSet<BufferId>,
     target: &CpuTarget,
+    bound: Option<Duration>,
 ) -> Result<Vec<Scheduled>, BufferId> {
     let mut needed: BTreeSet<BufferId> = outputs.iter().copied().collect();
     let mut kernels = Vec::new();
-    for stage in graph.stages.iter().rev() {
-        if !stage.outputs.iter().any(|b| needed.contains(b)) {
+    for stage in found.graph.stages.iter().rev() {
+        if !stage.outputs.iter().any(|b| needed.contains(b)) || matches!(stage.kind, StageKind::Placeholder) {
             continue;
         }
-        let kernel = match &stage.kind {
-            StageKind::Placeholder => continue,
-            StageKind::Extern { allocs, body, .. } => emit_extern(name, graph, stage, allocs, body),
-            StageKind::Compute(compute) => match anchor(graph, origins, tensorized, stage, compute, kept) {
-                Some(anchored) => tensorize::emit(name, graph, &anchored, kept).map_err(tensor_of)?,
-                None => emit_compute(name, graph, stage, compute, kept, target)?,
-            },
-        };
+        let kernel = fit(target, bound, &mut |goal| found.emit(stage, &goal))?;
         needed.extend(&kernel.inputs);
         kernels.push(kernel);
     }
     kernels.reverse();
     Ok(kernels)
+}
+
+impl Found<'_> {
+    /// The kernel of a stage that is no placeholder; or the tensor that must be kept besides.
+    fn emit(&self, stage: &Stage, goal: &Goal<'_>) -> Result<Scheduled, BufferId> {
+        let &Found { name, graph, origins, tensorized, kept } = self;
+        match &stage.kind {
+            StageKind::Placeholder => unreachable!("a placeholder is no kernel"),
+            StageKind::Extern { allocs, body, .. } => Ok(emit_extern(name, graph, stage, allocs, body)),
+            StageKind::Compute(compute) => match anchor(graph, origins, tensorized, stage, compute, kept) {
+                Some(anchored) => tensorize::emit(name, graph, &anchored, kept, goal).map_err(tensor_of),
+                None => emit_compute(name, graph, stage, compute, kept, goal),
+            },
+        }
+    }
 }
 
 /// The tensor that must be kept for a refused nest to be possible.
@@ -227,7 +250,7 @@ fn emit_compute(
     stage: &Stage,
     compute: &Compute,
     kept: &BTreeSet<BufferId>,
-    target: &CpuTarget,
+    goal: &Goal<'_>,
 ) -> Result<Scheduled, BufferId> {
     let reductions = reduced_tensors(graph, kept);
     let held = held_tensors(graph, compute, kept);
@@ -251,9 +274,12 @@ fn emit_compute(
             collapse(&mut pointwise, &mut nest.func.buffers);
             split_divided(&mut pointwise, &mut nest.func);
         }
-        let splits_columns = !reads_reduction;
+        // Reductions of each element alone are not repeated if a row is cut.
+        let own =
+            || reductions.iter().all(|&b| size(&graph.buffers[b]) >= size(&graph.buffers[stage.outputs[0]]));
+        let splits_columns = !reads_reduction || (goal.share < 1.0 && own());
         let rows = Rows { stage, compute, pointwise: &pointwise, inner_axes, splits_columns, held: &held };
-        match emit_rows(nest, &rows, target) {
+        match emit_rows(nest, &rows, goal) {
             Ok(kernel) => return Ok(kernel),
             Err(Refusal::Guarded(tensor)) => return Err(tensor),
             Err(Refusal::Repeated { tensor, axes }) => {
@@ -268,6 +294,10 @@ fn emit_compute(
             }
         }
     }
+}
+
+fn size(buffer: &Buffer) -> usize {
+    buffer.shape.iter().product()
 }
 
 /// The tensors that reductions inside a kernel compute.

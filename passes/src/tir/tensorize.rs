@@ -20,6 +20,7 @@ use fermata_ir::te::{Axis, Compute, Graph, Stage, StageKind, Tensor};
 use fermata_ir::tir::{BufferId, Expr, ExprKind, Range, Region, Stmt, VarId};
 use fermata_ir::types::DType;
 
+use super::checkpoint::Goal;
 use super::held::held_tensors;
 use super::inline::{Env, Inliner, nodes, rebuild};
 use super::nest::{Nest, Refusal};
@@ -42,6 +43,9 @@ pub type Origins = BTreeMap<BufferId, Origin>;
 
 /// Floating-point operations that a tile should be worth.
 const TILE_FLOPS: usize = 4_000_000;
+
+/// Clock cycles that a tile takes besides its work.
+const TILE_CYCLES: f64 = 60.0;
 
 /// A tensor that an intrinsic computes, and the elementwise stage that takes it on.
 pub struct Anchored<'a> {
@@ -255,12 +259,13 @@ pub fn emit(
     graph: &Graph,
     anchored: &Anchored<'_>,
     kept: &BTreeSet<BufferId>,
+    goal: &Goal<'_>,
 ) -> Result<Scheduled, Refusal> {
     let nest = Nest::new(name, Inliner::new(graph, kept), kept);
     match &anchored.kind {
-        Kind::Product(product) => product::emit(nest, anchored, product),
-        Kind::ProductI8(origin) => product_i8::emit(nest, anchored, origin),
-        Kind::Conv(origin) => conv::emit(nest, anchored, origin),
+        Kind::Product(product) => product::emit(nest, anchored, product, goal),
+        Kind::ProductI8(origin) => product_i8::emit(nest, anchored, origin, goal),
+        Kind::Conv(origin) => conv::emit(nest, anchored, origin, goal),
     }
 }
 
@@ -303,6 +308,18 @@ fn intrin(name: &str, regions: Vec<Region>, params: Vec<Expr>) -> Stmt {
 /// `min(step, size - first)`, or `step` where it divides the size.
 fn clipped(step: usize, size: usize, first: &Expr) -> Expr {
     if size.is_multiple_of(step) { step.into() } else { (Expr::from(size) - first.clone()).min(step) }
+}
+
+/// What all tiles of a grid cost: `size` elements along each axis in steps of `tile`, the last
+/// one of each axis cut off at the end.
+fn over_tiles(size: [usize; 2], tile: [usize; 2], cost: impl Fn(usize, usize) -> f64) -> f64 {
+    let axis = |at: usize| {
+        let (whole, rest) = (size[at] / tile[at], size[at] % tile[at]);
+        [(whole, tile[at]), (usize::from(rest > 0), rest)].into_iter().filter(|(count, _)| *count > 0)
+    };
+    axis(0)
+        .flat_map(|(m, rows)| axis(1).map(move |(n, columns)| (m * n, rows, columns)))
+        .fold(0.0, |all, (count, rows, columns)| all + count as f64 * (cost(rows, columns) + TILE_CYCLES))
 }
 
 /// The finished kernel of a nest that holds one tile loop.

@@ -12,6 +12,7 @@ pub mod cpu;
 pub mod cuda;
 pub mod ring;
 pub mod simulated;
+pub mod single;
 
 use fermata_codegen::kernel::TileFn;
 use fermata_passes::lower::plan::KernelId;

@@ -8,6 +8,7 @@
 //! A call in the last place, whose results are the caller's, does not nest: loops are tail calls
 //! and may turn as often as they like. Other calls nest at most [`MAX_DEPTH`] deep.
 
+pub mod calibrate;
 mod check;
 pub mod cuda;
 mod frame;

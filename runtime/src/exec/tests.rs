@@ -46,8 +46,7 @@ fn elementwise(
 }
 
 fn kernel(program: &mut Program, func: PrimFunc) -> KernelId {
-    let tiles = func.tiles().expect("scheduled") as u64;
-    program.kernels.push(Kernel { func: Arc::new(func), tiles })
+    program.kernels.push(Kernel::new(func))
 }
 
 pub(crate) fn code(program: &Program) -> Vec<CompiledKernel> {

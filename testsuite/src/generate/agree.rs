@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::time::Duration;
 
 use fermata_codegen::cpu::compile_all;
 use fermata_codegen::kernel::CompiledKernel;
@@ -49,7 +50,12 @@ pub struct Treatment {
     pub portable: bool,
     /// Where it runs.
     pub on: On,
+    /// The bound on the time of a tile, in nanoseconds; 0 for none.
+    pub bound_ns: u64,
 }
+
+/// Bounds that cut the tiles of small programs.
+const BOUNDS: [u64; 4] = [0, 5_000, 1_000, 100];
 
 impl Treatment {
     /// Every level on every device.
@@ -57,7 +63,7 @@ impl Treatment {
         let devices = [On::Threads(1), On::Threads(2), On::Simulated(seed)];
         let each = |level: u8| {
             let portable = level == 3;
-            devices.map(|on| Treatment { level, portable, on })
+            devices.map(|on| Treatment { level, portable, on, bound_ns: BOUNDS[usize::from(level)] })
         };
         (0..=3).flat_map(each).collect()
     }
@@ -65,7 +71,8 @@ impl Treatment {
     /// One of them.
     pub fn random(rng: &mut Rng) -> Treatment {
         let on = [On::Threads(1), On::Threads(2), On::Simulated(rng.bits())];
-        Treatment { level: rng.below(4) as u8, portable: rng.chance(1, 4), on: *rng.pick(&on) }
+        let (level, portable, on) = (rng.below(4) as u8, rng.chance(1, 4), *rng.pick(&on));
+        Treatment { level, portable, on, bound_ns: *rng.pick(&BOUNDS) }
     }
 
     fn target(self) -> CpuTarget {
@@ -87,6 +94,9 @@ impl fmt::Display for Treatment {
         write!(f, "-O{}", self.level)?;
         if self.portable {
             write!(f, " --target-feature=-avx2")?;
+        }
+        if self.bound_ns > 0 {
+            write!(f, " --checkpoint-bound {}us", self.bound_ns as f64 / 1e3)?;
         }
         match self.on {
             On::Threads(1) | On::Simulated(_) => Ok(()),
@@ -181,7 +191,8 @@ fn compile(program: &Program, treatment: Treatment) -> Result<Compiled, Diagnost
     let mut module = specialised(program)?;
     let options = Options { target: target.clone().into(), ..Options::default() };
     manager::run(&mut module, &standard(Level(treatment.level)), &options, &mut [])?;
-    let program = lower::lower(&module, &target.clone().into())?;
+    let bound = (treatment.bound_ns > 0).then(|| Duration::from_nanos(treatment.bound_ns));
+    let program = lower::lower_within(&module, &target.clone().into(), bound)?;
     let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, &target)?;
     Ok((program, kernels))

@@ -138,7 +138,7 @@ fn tiled() -> PrimFunc {
     let load = |b, i: Expr| Expr::new(ExprKind::Load(b, vec![i]), DType::F32);
     let copy = Stmt::Store { buffer: tmp, indices: vec![var(1)], value: load(x, at(1)).unary(UnaryOp::Neg) };
     let back = Stmt::Store { buffer: y, indices: vec![at(2)], value: load(tmp, var(2)) };
-    let body = Stmt::Seq(vec![guarded(1, copy), Stmt::Checkpoint, guarded(2, back)]);
+    let body = Stmt::Seq(vec![guarded(1, copy), guarded(2, back), Stmt::Checkpoint]);
     f.body = Stmt::For { var: v[0], extent: Expr::int(3), kind: LoopKind::Tiles, body: Box::new(body) };
     (f.params, f.outputs, f.allocs) = (vec![x, y], 1, vec![tmp]);
     f

@@ -1,15 +1,20 @@
 //! Convolutions in NCHW: packed ones on `conv2d_f32`, depthwise ones on `depthwise_conv2d_f32`.
 //!
-//! A tile is some output rows of some channels of one image.
+//! A tile is some output rows of some channels of one image. A convolution of single places, which
+//! has no neighbours to see, sees its image as one column of pixels, so that a tile is any of them.
+
+mod column;
 
 use fermata_ir::op::conv::{CONV2D_PACKED, Conv2dAttrs, Conv2dPackedAttrs};
 use fermata_ir::tir::{Expr, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
+use super::super::checkpoint::Goal;
+use super::super::cost::intrin::{self as model, conv2d};
 use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
-use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, range, var};
+use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, var};
 
 /// Output channels of a tile of a packed convolution, where there are as many.
 const MIN_CHANNELS: usize = 256;
@@ -103,14 +108,52 @@ impl Conv {
         }
     }
 
+    /// Whether every output pixel is made of the input pixel at its place.
+    fn is_pointwise(&self) -> bool {
+        let same = [self.in_h, self.in_w] == [self.out_h, self.out_w];
+        self.mr > 0 && same && self.kernel == [1, 1] && self.strides == [1, 1] && self.padding == [0, 0]
+    }
+
+    /// The same of an image that is one column of pixels.
+    fn in_one_column(self) -> Conv {
+        let pixels = self.out_h * self.out_w;
+        Conv { out_h: pixels, out_w: 1, in_h: pixels, in_w: 1, ..self }
+    }
+
     fn flops(&self, channels: usize, rows: usize) -> usize {
         2 * channels * rows * self.out_w * self.in_channels * self.kernel[0] * self.kernel[1]
     }
 
-    fn tiling(&self) -> Tiling {
-        if self.mr == 0 {
-            return self.depthwise_tiling();
-        }
+    fn tiling(&self, goal: &Goal<'_>) -> Tiling {
+        let [rows, channels] = match self.mr {
+            0 => self.depthwise_tile(goal),
+            _ => self.packed_tile(goal),
+        };
+        let (channel_tiles, row_tiles) = (self.channels.div_ceil(channels), self.out_h.div_ceil(rows));
+        Tiling { channels, rows, channel_tiles, row_tiles }
+    }
+
+    /// Rows and channels of a tile of a packed convolution.
+    fn packed_tile(&self, goal: &Goal<'_>) -> [usize; 2] {
+        let peaks = goal.target.peaks();
+        // Pixels of a column come in whole vectors.
+        let step = if self.out_w == 1 { peaks.lanes } else { 1 };
+        let heights = (1..).map(|i| i * step).take_while(|&r| r < self.out_h).chain([self.out_h.max(1)]);
+        let widths = || (1..=self.channels.div_ceil(self.mr)).map(|c| c * self.mr);
+        let candidates = heights.flat_map(|r| widths().map(move |c| [r, c]));
+        goal.choose(self.raw_tile(), candidates, |[rows, channels]| {
+            let cost = |rows: usize, channels: usize| {
+                let depth = self.in_channels * self.kernel[0] * self.kernel[1];
+                let (places, stride) = (self.kernel[1], self.strides[1]);
+                let (channels, width) = (channels.min(self.channels), self.out_w);
+                conv2d(&model::Conv { channels, rows, width, depth, places, stride }, &peaks)
+            };
+            (cost(rows, channels), over_tiles([self.out_h, self.channels], [rows, channels], cost))
+        })
+    }
+
+    /// Rows and channels of a tile of the fastest packed convolution.
+    fn raw_tile(&self) -> [usize; 2] {
         let rows = (TILE_FLOPS / self.flops(self.channels, 1).max(1)).max(1);
         let rows = rows.max(MIN_PIXELS.div_ceil(self.out_w.max(1))).clamp(1, self.out_h.max(1));
         let row_tiles = self.out_h.div_ceil(rows);
@@ -120,25 +163,40 @@ impl Conv {
         let fitting = (TILE_FLOPS / self.flops(1, rows).max(1)).max(MIN_CHANNELS);
         let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(self.mr);
         let channels = channels.min(self.channels.next_multiple_of(self.mr)).max(1);
-        Tiling { channels, rows, channel_tiles: self.channels.div_ceil(channels), row_tiles }
+        [rows, channels]
     }
 
-    fn depthwise_tiling(&self) -> Tiling {
+    /// Rows and channels of a tile of a depthwise convolution.
+    fn depthwise_tile(&self, goal: &Goal<'_>) -> [usize; 2] {
+        let bytes = goal.cut(DEPTHWISE_BYTES);
         let row_bytes = 4 * (self.in_w * self.strides[0] + self.out_w).max(1);
-        let rows = (DEPTHWISE_BYTES / row_bytes).clamp(1, self.out_h.max(1));
+        let rows = (bytes / row_bytes).clamp(1, self.out_h.max(1));
         let row_tiles = self.out_h.div_ceil(rows);
         let spread = 4usize.div_ceil(self.images * row_tiles.max(1));
-        let fitting = DEPTHWISE_BYTES / (row_bytes * rows);
-        let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1));
-        Tiling { channels, rows, channel_tiles: self.channels.div_ceil(channels), row_tiles }
+        let fitting = bytes / (row_bytes * rows);
+        [rows, fitting.clamp(1, self.channels.div_ceil(spread).max(1))]
     }
 }
 
 /// Emits the kernel.
-pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, origin: &Origin) -> Result<Scheduled, Refusal> {
+pub fn emit(
+    mut nest: Nest<'_>,
+    anchored: &Anchored<'_>,
+    origin: &Origin,
+    goal: &Goal<'_>,
+) -> Result<Scheduled, Refusal> {
     let output = anchored.root.outputs[0];
-    let conv = Conv::new(origin, &nest.func.buffers[output].shape);
-    let tiling = conv.tiling();
+    let mut conv = Conv::new(origin, &nest.func.buffers[output].shape);
+    let indices: Vec<Expr> = anchored.axes.iter().map(|a| a.expr()).collect();
+    let mut element = epilogue(anchored, &nest, indices);
+    if conv.is_pointwise()
+        && let Some(column) = column::see(&nest.func.buffers, anchored, &element, [origin.args[0].id, output])
+    {
+        column.buffers.iter().for_each(|&b| column::reshape(&mut nest.func.buffers[b].shape));
+        element = column.element;
+        conv = conv.in_one_column();
+    }
+    let tiling = conv.tiling(goal);
     let tiles = conv.images * conv.groups * tiling.channel_tiles * tiling.row_tiles;
     let tile = nest.var("t", DType::I64);
     nest.open(tile, tiles.into(), LoopKind::Tiles);
@@ -155,7 +213,9 @@ pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, origin: &Origin) -> Res
     let place = Place { image, group, channel0, channels, row0, rows };
     let call = call(&mut nest, anchored, origin, &conv, &place);
     nest.push(call);
-    emit_epilogue(&mut nest, anchored, &conv, &place)?;
+    if let Some(element) = element {
+        emit_epilogue(&mut nest, anchored, &conv, &element, &place)?;
+    }
     nest.close();
     Ok(close(nest, anchored.root))
 }
@@ -228,24 +288,29 @@ fn emit_epilogue(
     nest: &mut Nest<'_>,
     anchored: &Anchored<'_>,
     conv: &Conv,
+    element: &Expr,
     at: &Place,
 ) -> Result<(), Refusal> {
-    let indices: Vec<Expr> = anchored.axes.iter().map(|a| a.expr()).collect();
-    let Some(element) = epilogue(anchored, nest, indices) else { return Ok(()) };
     let c = nest.var("c", DType::I64);
     nest.open(c, at.channels.clone(), LoopKind::Serial);
     let first = at.group.clone() * conv.channels + at.channel0.clone();
     let channel = nest.bind_fresh_named("channel", first + var(c));
     let y = nest.var("y", DType::I64);
-    nest.open(y, at.rows.clone(), LoopKind::Serial);
-    let row = nest.bind_fresh_named("row", at.row0.clone() + var(y));
-    let x = nest.var("x", DType::I64);
-    nest.open(x, conv.out_w.into(), LoopKind::Vectorized);
-    let indices = vec![at.image.clone(), channel, row, var(x)];
+    let (row, x) = if conv.out_w == 1 {
+        nest.open(y, at.rows.clone(), LoopKind::Vectorized);
+        (at.row0.clone() + var(y), Expr::int(0))
+    } else {
+        nest.open(y, at.rows.clone(), LoopKind::Serial);
+        let row = nest.bind_fresh_named("row", at.row0.clone() + var(y));
+        let x = nest.var("x", DType::I64);
+        nest.open(x, conv.out_w.into(), LoopKind::Vectorized);
+        (row, var(x))
+    };
+    let indices = vec![at.image.clone(), channel, row, x];
     let env: Env = anchored.axes.iter().map(|a| a.var).zip(indices.iter().cloned()).collect();
-    let element = nest.inliner().instantiate(&element, &env);
+    let element = nest.inliner().instantiate(element, &env);
     let value = nest.place(&element)?;
     nest.push(Stmt::Store { buffer: anchored.root.outputs[0], indices, value });
-    (0..3).for_each(|_| nest.close());
+    (0..if conv.out_w == 1 { 2 } else { 3 }).for_each(|_| nest.close());
     Ok(())
 }

@@ -11,11 +11,17 @@ use fermata_ir::tir::linear::Linear;
 use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
+use super::super::checkpoint::Goal;
+use super::super::cost;
 use super::super::held::hold_row;
 use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
-use super::{Anchored, RowEpilogue, TILE_FLOPS, clipped, close, epilogue, intrin, range, replace_loads, var};
+use super::{
+    Anchored, RowEpilogue, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, replace_loads,
+    var,
+};
+use crate::target::CpuPeaks;
 
 /// Rows of a tile at most: its part of the left operand stays in the second-level cache.
 const MAX_ROWS: usize = 128;
@@ -28,6 +34,11 @@ const MIN_WHOLE_ROWS: usize = 8;
 
 /// Bytes of the right operand that each tile of whole rows may go through: it should stay in cache.
 const MAX_WHOLE_BYTES: usize = 1 << 20;
+
+/// The intrinsics, by how the right operand lies.
+const NN: &str = "gemm_f32_nn";
+const NT: &str = "gemm_f32_nt";
+const PACKED: &str = "gemm_f32";
 
 /// Columns that the micro-kernels of unpacked operands take at a time.
 const PANEL: usize = 48;
@@ -210,9 +221,16 @@ impl Product {
 
     /// True if a tile of whole rows is a good one.
     pub fn holds_rows(&self) -> bool {
-        let tiling = Tiling::of_whole_rows(self);
         let bytes = self.k.saturating_mul(self.column.extent).saturating_mul(4);
-        bytes <= MAX_WHOLE_BYTES && tiling.rows >= MIN_WHOLE_ROWS
+        bytes <= MAX_WHOLE_BYTES && self.whole_rows() >= MIN_WHOLE_ROWS
+    }
+
+    /// Rows of a tile that has all columns, if no bound asks for fewer.
+    fn whole_rows(&self) -> usize {
+        let (m, columns) = (self.m(), self.column.extent);
+        let fitting = (TILE_FLOPS / (2 * columns * self.k).max(1)).clamp(2 * MIN_WHOLE_ROWS, MAX_ROWS);
+        // At least four tiles, so that a second worker finds work.
+        fitting.min(m).min((self.batches() * m).div_ceil(4))
     }
 
     /// One column of results, or one row by columns of the right operand, is a dot product each
@@ -245,6 +263,20 @@ impl Product {
         }
     }
 
+    /// What a call for so many rows and columns costs.
+    fn cycles(&self, rows: usize, columns: usize, peaks: &CpuPeaks) -> f64 {
+        let mut sizes = vec![rows as i64, columns as i64, self.k as i64];
+        let name = match &self.right {
+            Right::Rows(_) => NN,
+            Right::Columns(_) => NT,
+            Right::Panels { nr, .. } => {
+                sizes.push(*nr as i64);
+                PACKED
+            }
+        };
+        cost::intrin::cycles(name, &sizes, peaks)
+    }
+
     fn m(&self) -> usize {
         self.rows.iter().map(|a| a.extent).product()
     }
@@ -263,7 +295,7 @@ struct Tiling {
 }
 
 impl Tiling {
-    fn new(product: &Product) -> Tiling {
+    fn new(product: &Product, goal: &Goal<'_>) -> Tiling {
         let (m, n) = (product.m(), product.column.extent);
         let panel = match product.right {
             Right::Panels { nr, .. } => nr,
@@ -275,15 +307,22 @@ impl Tiling {
         let spread = 4usize.div_ceil(product.batches() * m.div_ceil(rows));
         let columns = fitting.min(n.div_ceil(spread)).clamp(1, MAX_SIZE / 2).next_multiple_of(panel);
         let columns = columns.min(n.next_multiple_of(panel));
+        let peaks = goal.target.peaks();
+        let heights =
+            [1].into_iter().chain((1..).map(|r| r * peaks.tile[0]).take_while(|&r| r < rows)).chain([rows]);
+        let widths = || (1..=n.div_ceil(panel)).map(|c| c * panel);
+        let candidates = heights.flat_map(|r| widths().map(move |c| [r, c]));
+        let [rows, columns] = goal.choose([rows, columns], candidates, |[rows, columns]| {
+            let cost = |rows: usize, columns: usize| product.cycles(rows, columns.min(n), &peaks);
+            (cost(rows, columns), over_tiles([m, n], [rows, columns], cost))
+        });
         Tiling { rows, columns, row_tiles: m.div_ceil(rows), column_tiles: n.div_ceil(columns) }
     }
 
     /// Tiles that have all columns.
-    fn of_whole_rows(product: &Product) -> Tiling {
+    fn of_whole_rows(product: &Product, goal: &Goal<'_>) -> Tiling {
         let (m, columns) = (product.m(), product.column.extent);
-        let fitting = (TILE_FLOPS / (2 * columns * product.k).max(1)).clamp(2 * MIN_WHOLE_ROWS, MAX_ROWS);
-        // At least four tiles, so that a second worker finds work.
-        let rows = fitting.min(m).min((product.batches() * m).div_ceil(4));
+        let rows = goal.cut(product.whole_rows());
         Tiling { rows, columns, row_tiles: m.div_ceil(rows), column_tiles: 1 }
     }
 }
@@ -298,10 +337,15 @@ struct Place {
 }
 
 /// Emits the kernel.
-pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, product: &Product) -> Result<Scheduled, Refusal> {
+pub fn emit(
+    mut nest: Nest<'_>,
+    anchored: &Anchored<'_>,
+    product: &Product,
+    goal: &Goal<'_>,
+) -> Result<Scheduled, Refusal> {
     let tiling = match anchored.rows {
-        Some(_) => Tiling::of_whole_rows(product),
-        None => Tiling::new(product),
+        Some(_) => Tiling::of_whole_rows(product, goal),
+        None => Tiling::new(product, goal),
     };
     let output = anchored.root.outputs[0];
     let element = see_as_matrices(&mut nest, anchored, product);
@@ -352,18 +396,18 @@ fn call(product: &Product, output: BufferId, at: &Place) -> Stmt {
     match &product.right {
         Right::Rows(view) => {
             let right = region(view, [(&Expr::int(0), &k.into()), (&at.n0, &at.columns)]);
-            intrin("gemm_f32_nn", regions(right), sizes)
+            intrin(NN, regions(right), sizes)
         }
         Right::Columns(view) => {
             let right = region(view, [(&at.n0, &at.columns), (&Expr::int(0), &k.into())]);
-            intrin("gemm_f32_nt", regions(right), sizes)
+            intrin(NT, regions(right), sizes)
         }
         Right::Panels { buffer, nr } => {
             let panels = (at.columns.clone() + (nr - 1)).floor_div(*nr);
             let first = at.n0.clone().floor_div(*nr);
             let ranges = vec![range(first, panels), range(0i64, k), range(0i64, *nr)];
             let right = Region { buffer: *buffer, ranges };
-            intrin("gemm_f32", regions(right), sizes.into_iter().chain([Expr::from(*nr)]).collect())
+            intrin(PACKED, regions(right), sizes.into_iter().chain([Expr::from(*nr)]).collect())
         }
     }
 }

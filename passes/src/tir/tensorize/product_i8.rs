@@ -1,13 +1,18 @@
 //! `quant.contrib_dense_pack` on `gemm_i8`: a tile is a block of rows and of panels.
 
 use fermata_ir::op::quant::{PANEL, QUANT_DENSE_PACK};
+use fermata_ir::tir::intrin::GEMM_I8_ROWS;
 use fermata_ir::tir::{Expr, ExprKind, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
+use super::super::checkpoint::Goal;
+use super::super::cost::intrin::product_i8;
 use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
-use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, range, replace_loads, var};
+use super::{
+    Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, replace_loads, var,
+};
 
 /// Rows of a tile at most: its part of the data stays in the first-level cache.
 const MAX_ROWS: usize = 128;
@@ -35,7 +40,12 @@ struct Tile {
 }
 
 /// Emits the kernel.
-pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, origin: &Origin) -> Result<Scheduled, Refusal> {
+pub fn emit(
+    mut nest: Nest<'_>,
+    anchored: &Anchored<'_>,
+    origin: &Origin,
+    goal: &Goal<'_>,
+) -> Result<Scheduled, Refusal> {
     let [x, w, sums, x_scale, w_scale, bias] = &origin.args[..] else {
         unreachable!("a packed product has six arguments")
     };
@@ -47,7 +57,7 @@ pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, origin: &Origin) -> Res
     for (buffer, matrix) in [(x.id, vec![m, k]), (output, vec![m, n]), (x_scale.id, vec![m])] {
         nest.func.buffers[buffer].shape = matrix;
     }
-    let tile = open_tiles(&mut nest, m, n, k);
+    let tile = open_tiles(&mut nest, m, n, k, goal);
     let [nr, kr] = PANEL;
     let groups = k.div_ceil(kr);
     let panels = (tile.columns.clone() + (nr - 1)).floor_div(nr);
@@ -74,12 +84,25 @@ pub fn emit(mut nest: Nest<'_>, anchored: &Anchored<'_>, origin: &Origin) -> Res
     Ok(close(nest, anchored.root))
 }
 
-/// Opens the loop over tiles and binds where one lies.
-fn open_tiles(nest: &mut Nest<'_>, m: usize, n: usize, k: usize) -> Tile {
+/// Rows and columns of a tile.
+fn tiling(m: usize, n: usize, k: usize, goal: &Goal<'_>) -> [usize; 2] {
     let rows = m.min(MAX_ROWS);
     let fitting = TILE_FLOPS / (2 * rows * k);
     // At least four tiles, so that a second worker finds work.
     let columns = fitting.min(n.div_ceil(4)).clamp(MIN_COLUMNS, MAX_SIZE / 2).next_multiple_of(PANEL[0]);
+    let peaks = goal.target.peaks();
+    let heights = (1..=rows.div_ceil(GEMM_I8_ROWS)).map(|r| (r * GEMM_I8_ROWS).min(rows)).chain([4, 1]);
+    let widths = || (1..=n.div_ceil(PANEL[0])).map(|c| c * PANEL[0]);
+    let candidates = heights.filter(|&r| r <= m).flat_map(|r| widths().map(move |c| [r, c]));
+    goal.choose([rows, columns], candidates, |[rows, columns]| {
+        let cost = |rows: usize, columns: usize| product_i8(rows, columns.min(n), k, &peaks);
+        (cost(rows, columns), over_tiles([m, n], [rows, columns], cost))
+    })
+}
+
+/// Opens the loop over tiles and binds where one lies.
+fn open_tiles(nest: &mut Nest<'_>, m: usize, n: usize, k: usize, goal: &Goal<'_>) -> Tile {
+    let [rows, columns] = tiling(m, n, k, goal);
     let column_tiles = n.div_ceil(columns);
     let tile = nest.var("t", DType::I64);
     nest.open(tile, (m.div_ceil(rows) * column_tiles).into(), LoopKind::Tiles);
