@@ -4,7 +4,8 @@
 //! until the cost model puts a tile under the bound, or they have none. [`insert`] then places
 //! the checkpoint, which stands at the end of the tile loop's body, and [`certify`] says what the
 //! model promises. That tiles may be left between any two and taken up in any order is what
-//! [`fermata_ir::tir::segments`] prove; a kernel of which they do not is not schedulable.
+//! [`fermata_ir::tir::segments`] prove; a kernel of which they do not has a certificate that
+//! promises nothing.
 
 use std::fmt::Write as _;
 use std::time::Duration;
