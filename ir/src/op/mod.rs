@@ -25,6 +25,7 @@ mod layout;
 pub mod nn;
 pub mod norm;
 mod num;
+mod panels;
 pub mod pool;
 pub mod quant;
 pub mod reduce;

@@ -9,6 +9,7 @@ use crate::eval::Value;
 use crate::op::check::{ranked, same_dim, shape_of, size, sizes};
 use crate::op::nn::dense::product_dtype;
 use crate::op::num::{acc_dtype, read, with_acc, write};
+use crate::op::panels::into_panels;
 use crate::op::util::{FLOAT, accumulator, tensor_type};
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward, stages};
 use crate::op_attrs;
@@ -197,19 +198,14 @@ fn eval_pack(args: &[Value], _: &Attrs, ty: &Type) -> Result<Value, OpError> {
     let weight = args[0].tensor()?;
     let (shape, dtype) = shape_of(ty)?;
     let (groups, panels, k, mr, width) = (shape[0], shape[1], shape[2], shape[3], dtype.bytes());
-    let channels = weight.shape()[0];
-    let ocg = channels / groups;
-    let zeros = Tensor::zeros(dtype, &shape)?;
-    let mut packed = zeros.bytes().to_vec();
-    for o in 0..channels {
-        let (group, channel) = (o / ocg, o % ocg);
-        let first = (group * panels + channel / mr) * k * mr + channel % mr;
-        for (p, v) in weight.bytes()[o * k * width..(o + 1) * k * width].chunks_exact(width).enumerate() {
-            let at = (first + p * mr) * width;
-            packed[at..at + width].copy_from_slice(v);
-        }
-    }
-    Ok(Tensor::from_bytes(dtype, &shape, &packed)?.into())
+    let rows = (weight.shape()[0] / groups * k * width).max(1);
+    let packed = Tensor::filled(dtype, &shape, |packed| {
+        let groups = packed.chunks_mut((panels * k * mr * width).max(1));
+        groups
+            .zip(weight.bytes().chunks(rows))
+            .for_each(|(packed, rows)| into_panels(rows, packed, [k, mr, width]));
+    })?;
+    Ok(packed.into())
 }
 
 fn lower_pack(

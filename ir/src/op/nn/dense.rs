@@ -7,6 +7,7 @@ use crate::eval::Value;
 use crate::op::check::{dtype_in, ranked, same_dim, shape_of, size};
 use crate::op::gemm::{Strides, gemm, pack};
 use crate::op::num::{Acc, acc_dtype, read, with_acc, write};
+use crate::op::panels::into_panels;
 use crate::op::strided::{Layout, pick};
 use crate::op::util::{NUMERIC, accumulator, tensor_arg, tensor_type};
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward, stages};
@@ -315,17 +316,9 @@ fn infer_pack(args: &[Type], attrs: &Attrs) -> Result<Type, OpError> {
 fn eval_pack(args: &[Value], _: &Attrs, ty: &Type) -> Result<Value, OpError> {
     let weight = args[0].tensor()?;
     let (shape, dtype) = shape_of(ty)?;
-    let (n, k, nr, width) = (weight.shape()[0], shape[1], shape[2], dtype.bytes());
-    let zeros = Tensor::zeros(dtype, &shape)?;
-    let mut packed = zeros.bytes().to_vec();
-    for row in 0..n {
-        let (panel, lane) = (row / nr, row % nr);
-        for (p, v) in weight.bytes()[row * k * width..(row + 1) * k * width].chunks_exact(width).enumerate() {
-            let at = ((panel * k + p) * nr + lane) * width;
-            packed[at..at + width].copy_from_slice(v);
-        }
-    }
-    Ok(Tensor::from_bytes(dtype, &shape, &packed)?.into())
+    let sizes = [shape[1], shape[2], dtype.bytes()];
+    let packed = Tensor::filled(dtype, &shape, |packed| into_panels(weight.bytes(), packed, sizes))?;
+    Ok(packed.into())
 }
 
 fn lower_pack(
