@@ -159,8 +159,8 @@ impl Device for Simulated {
     /// # Panics
     /// If a program that is not watched has a tile run twice or not at all.
     unsafe fn launch(&mut self, launch: &Launch) {
-        // SAFETY: the launch's buffers are those of its kernel, by the contract.
         let watched = self.watched.get(launch.kernel.id.index());
+        // SAFETY: the launch's buffers are those of its kernel, by the contract.
         let mut shadow = watched.map(|kernel| unsafe { kernel.shadow(launch) });
         // SAFETY: the contract of this function.
         let ran = unsafe { self.interleave(launch, &mut shadow) };

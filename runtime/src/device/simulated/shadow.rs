@@ -140,8 +140,9 @@ impl Written {
             if memory[start..end] == self.now[start..end] {
                 continue;
             }
-            for at in start..end {
-                if memory[at] == self.now[at] {
+            for (i, byte) in memory[start..end].iter_mut().enumerate() {
+                let at = start + i;
+                if *byte == self.now[at] {
                     continue;
                 }
                 if self.writer[at] != NOBODY {
@@ -151,7 +152,7 @@ impl Written {
                     wrong(at, "which is not in its segment".into());
                 }
                 self.writer[at] = tile;
-                self.values[at] = std::mem::replace(&mut memory[at], POISON);
+                self.values[at] = std::mem::replace(byte, POISON);
                 self.now[at] = POISON;
             }
         }
