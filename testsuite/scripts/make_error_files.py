@@ -31,6 +31,13 @@ def main(folder):
     ]
     (folder / "unsupported.onnx").write_bytes(model(nodes, [x], [y]))
 
+    # What is written has fewer dimensions than what it is written into.
+    x4 = helper.make_tensor_value_info("cache", TensorProto.FLOAT, [2, 3, 4, 5])
+    x3 = helper.make_tensor_value_info("update", TensorProto.FLOAT, [2, 3, 5])
+    y4 = helper.make_tensor_value_info("present", TensorProto.FLOAT, [2, 3, 4, 5])
+    scatter = helper.make_node("TensorScatter", ["cache", "update"], ["present"], name="append")
+    (folder / "contradictory.onnx").write_bytes(model([scatter], [x4, x3], [y4], opset=24))
+
     # A length that is longer than the file, and nothing else.
     (folder / "truncated.safetensors").write_bytes((1 << 20).to_bytes(8, "little") + b'{"w":')
 

@@ -285,6 +285,15 @@ fn broken_plans_are_refused() {
 }
 
 #[test]
+fn kernels_that_want_too_much_scratch_memory_are_refused() {
+    let program = chain(1);
+    let mut kernels = code(&program);
+    kernels[0].scratch_bytes = usize::MAX / 2;
+    let refused = Session::new(program, kernels, 1).err().expect("more than any worker has");
+    assert!(refused.message.contains("bytes of scratch memory a worker"), "{}", refused.message);
+}
+
+#[test]
 fn a_kernel_writes_over_its_input_only_where_that_is_proved() {
     let x = iota(32);
     let mut apart = Session::new(chain(4), code(&chain(4)), 1).expect("a good plan");
