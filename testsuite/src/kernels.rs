@@ -34,7 +34,7 @@ pub(crate) fn command(_: &Args) -> io::Result<bool> {
             shapes: [(input.to_string(), shape.to_vec())].into_iter().collect(),
             ..ImportOptions::default()
         };
-        all_good &= row(name, || Ok(import_file(&path, &options)?));
+        all_good &= row(name, || import_file(&path, &options));
     }
     let [package, folder] = minilm::MODEL;
     let checkpoint = venv::unpacked(package)?.join(folder);

@@ -380,7 +380,7 @@ impl<'a> Compiler<'a> {
         let def = intrin::lookup(name)
             .ok_or_else(|| self.error(format!("there is no tensor intrinsic `{name}`")))?;
         let by_threads = def.execution != Execution::Worker;
-        if by_threads != !self.threads.is_empty() {
+        if by_threads == self.threads.is_empty() {
             let whose = if by_threads { "for GPU threads alone" } else { "no intrinsic for GPU threads" };
             return Err(self.error(format!("`{name}` is {whose}")));
         }

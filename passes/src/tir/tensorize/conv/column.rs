@@ -60,8 +60,8 @@ pub fn see(
 }
 
 /// The shape of an image as a column.
-pub fn reshape(shape: &mut Vec<usize>) {
-    if let [.., height, width] = &mut shape[..] {
+pub fn reshape(shape: &mut [usize]) {
+    if let [.., height, width] = shape {
         (*height, *width) = (*height * *width, 1);
     }
 }
