@@ -19,6 +19,7 @@ mod listing;
 mod lower_expr;
 mod lower_stmt;
 mod math;
+pub mod polynomial;
 mod reduction;
 mod vector;
 mod vector_ops;

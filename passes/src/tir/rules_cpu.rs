@@ -58,6 +58,11 @@ pub fn schedule(
         let Ok(kernel) = fit(target, bound, &mut emit);
         return Ok(vec![kernel]);
     }
+    if let Some(rows) = tensorize::softmax::find(graph, origins, outputs) {
+        let mut emit = |goal: Goal<'_>| Ok::<_, Infallible>(rows.emit(name, graph, outputs, &goal));
+        let Ok(kernel) = fit(target, bound, &mut emit);
+        return Ok(vec![kernel]);
+    }
     let mut kept: BTreeSet<BufferId> = outputs.iter().copied().collect();
     let tensorized = tensorize::tensorized(graph, origins);
     kept.extend(must_keep(graph, &tensorized));

@@ -6,11 +6,13 @@
 //! the cache, in place.
 
 mod conv;
+mod gelu;
 mod moves;
 mod product;
 mod product_i8;
 pub mod quantize_i8;
 mod row_epilogue;
+pub mod softmax;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -64,11 +66,16 @@ pub struct Anchored<'a> {
 }
 
 /// An epilogue that needs whole rows of what an intrinsic computes.
-struct RowEpilogue {
-    /// Its element, nothing inlined.
-    body: Expr,
-    /// Tensors whose row is computed once, before all else.
-    held: Vec<BufferId>,
+enum RowEpilogue {
+    /// Stages, row by row.
+    Stages {
+        /// The element, nothing inlined.
+        body: Expr,
+        /// Tensors whose row is computed once, before all else.
+        held: Vec<BufferId>,
+    },
+    /// The softmax of what the anchor's element is otherwise, by an intrinsic of its own.
+    Softmax,
 }
 
 /// What an intrinsic computes.
@@ -135,6 +142,9 @@ pub fn anchor<'a>(
             rows: None,
         });
     }
+    if let Some(anchored) = softmax_anchor(graph, origins, tensorized, root, kept) {
+        return Some(anchored);
+    }
     let moved = moves::destination(graph, origins, root);
     let (base, compute) = match moved.as_ref().map(|m| (m.source, &m.source.kind)) {
         Some((source, StageKind::Compute(compute))) => (source.outputs[0], compute),
@@ -163,6 +173,35 @@ pub fn anchor<'a>(
         true => Some(row_epilogue(graph, kept, compute, (tensor, &kind), &element)?),
         false => None,
     };
+    fits.then_some(Anchored { tensor, kind, root, element, axes, rows })
+}
+
+/// The product that a root is the softmax of, perhaps with elementwise stages between.
+fn softmax_anchor<'a>(
+    graph: &'a Graph,
+    origins: &'a Origins,
+    tensorized: &Tensorized,
+    root: &'a Stage,
+    kept: &BTreeSet<BufferId>,
+) -> Option<Anchored<'a>> {
+    let x = softmax::argument(origins, root.outputs[0])?.id;
+    let StageKind::Compute(compute) = &graph.stages.iter().find(|s| s.outputs == [x])?.kind else {
+        return None;
+    };
+    let (element, axes) = match tensorized.contains_key(&x) {
+        true => own_element(x, compute),
+        false if kept.contains(&x) || compute.reduce.is_some() => return None,
+        false => (Inliner::new(graph, kept).instantiate(&compute.body[0], &Env::new()), compute.axes.clone()),
+    };
+    let tensor = only_anchor(tensorized, &element, &axes)?;
+    let kind = kind(graph, origins, tensor)?;
+    let Kind::Product(product) = &kind else { return None };
+    let fits = product.holds_rows()
+        && graph.buffers[tensor].shape == graph.buffers[x].shape
+        && !reads_reduction(graph, &element, kept)
+        && reads_operands_in_view(graph, &element, &kind)
+        && readers(graph, kept, tensor) == 1;
+    let rows = Some(RowEpilogue::Softmax);
     fits.then_some(Anchored { tensor, kind, root, element, axes, rows })
 }
 
@@ -199,7 +238,7 @@ fn row_epilogue(
     let Kind::Product(product) = kind else { return None };
     let fits = product.holds_rows()
         && row_epilogue::holds(graph, kept, (tensor, &product.operands()), &root.axes, element);
-    fits.then(|| RowEpilogue { body: root.body[0].clone(), held: held_tensors(graph, root, kept) })
+    fits.then(|| RowEpilogue::Stages { body: root.body[0].clone(), held: held_tensors(graph, root, kept) })
 }
 
 /// True if what an epilogue reads of a product's operands is there in the view that the product has of them.

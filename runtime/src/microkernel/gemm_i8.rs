@@ -10,6 +10,8 @@ mod avx2;
 #[cfg(test)]
 mod tests;
 #[cfg(target_arch = "x86_64")]
+mod tile_avx2;
+#[cfg(target_arch = "x86_64")]
 mod vnni;
 
 #[cfg(target_arch = "x86_64")]
@@ -18,7 +20,9 @@ pub(super) use avx2::avx2;
 pub(super) use vnni::vnni;
 
 use fermata_ir::op::quant::PANEL;
-use fermata_ir::tir::intrin::GEMM_I8_ROWS;
+use fermata_ir::tir::intrin::GEMM_I8_STRIP;
+
+use super::functions::gelu;
 
 /// Columns of a panel.
 const NR: usize = PANEL[0];
@@ -33,7 +37,7 @@ const PADDED: usize = 64;
 const GROUPS: usize = 128;
 
 /// The sums of a block's rows with one panel.
-type Sums = [[i32; NR]; GEMM_I8_ROWS];
+type Sums = [[i32; NR]; GEMM_I8_STRIP];
 
 /// Rows of A in the form that the products take.
 struct Block<W> {
@@ -60,6 +64,7 @@ struct Operands {
     m: usize,
     n: usize,
     k: usize,
+    gelu: bool,
 }
 
 impl Operands {
@@ -68,8 +73,8 @@ impl Operands {
     /// # Safety
     /// As the catalogue's row says.
     unsafe fn read(regions: *const *mut u8, params: *const i64) -> Operands {
-        // SAFETY: the row has seven regions, twelve strides and three parameters.
-        let (region, number) = unsafe { (&*regions.cast::<[*mut u8; 7]>(), &*params.cast::<[i64; 15]>()) };
+        // SAFETY: the row has seven regions, twelve strides and four parameters.
+        let (region, number) = unsafe { (&*regions.cast::<[*mut u8; 7]>(), &*params.cast::<[i64; 16]>()) };
         let size = |i: usize| number[i] as usize;
         Operands {
             c: region[0].cast(),
@@ -85,6 +90,7 @@ impl Operands {
             m: size(12),
             n: size(13),
             k: size(14),
+            gelu: size(15) == 1,
         }
     }
 }
@@ -93,7 +99,7 @@ impl Operands {
 /// products of a block with a panel, and `surplus` is what that adds to a column's sums too much.
 ///
 /// # Safety
-/// As the catalogue's row says; `scratch` holds [`GEMM_I8_ROWS`] padded rows of `W`.
+/// As the catalogue's row says; `scratch` holds [`GEMM_I8_STRIP`] padded rows of `W`.
 #[inline(always)]
 unsafe fn run<W: Copy>(
     operands: &Operands,
@@ -105,8 +111,8 @@ unsafe fn run<W: Copy>(
     let &Operands { m, n, k, .. } = operands;
     let stride = k.next_multiple_of(PADDED);
     let groups = k.div_ceil(KR);
-    for first in (0..m).step_by(GEMM_I8_ROWS) {
-        let rows = GEMM_I8_ROWS.min(m - first);
+    for first in (0..m).step_by(GEMM_I8_STRIP) {
+        let rows = GEMM_I8_STRIP.min(m - first);
         for r in 0..rows {
             // SAFETY: the row is within A, and the scratch memory holds it with its padding.
             unsafe {
@@ -117,7 +123,7 @@ unsafe fn run<W: Copy>(
             }
         }
         for j in 0..n.div_ceil(NR) {
-            let mut found: Sums = [[0; NR]; GEMM_I8_ROWS];
+            let mut found: Sums = [[0; NR]; GEMM_I8_STRIP];
             for group in (0..groups).step_by(GROUPS) {
                 // SAFETY: the groups are within the rows and the panel, which is within B.
                 let (data, panel) = unsafe {
@@ -142,7 +148,7 @@ unsafe fn store(
     first: usize,
     rows: usize,
     column: usize,
-    sums: &Sums,
+    sums: &[[i32; NR]],
     surplus: impl Fn(i32) -> i32,
 ) {
     let width = NR.min(operands.n - column);
@@ -162,6 +168,9 @@ unsafe fn store(
         let mut real = [0f32; NR];
         for j in 0..NR {
             real[j] = (sums[j].wrapping_sub(excess[j]) as f32).mul_add(a_scale * scale[j], bias[j]);
+        }
+        if operands.gelu {
+            real.iter_mut().for_each(|v| *v = gelu(*v));
         }
         // SAFETY: `width` columns of the row are within C.
         unsafe {

@@ -6,11 +6,13 @@
 
 mod conv2d_f32;
 mod depthwise_conv2d_f32;
+mod functions;
 mod gather_f32;
 mod gemm_f32;
 mod gemm_i8;
 mod math;
 mod quantize_i8;
+mod softmax_f32;
 mod tile_f32;
 mod vector_f32;
 
@@ -33,6 +35,7 @@ pub fn lookup(name: &str, features: CpuFeatures) -> Option<IntrinsicFn> {
     match name {
         "gemm_i8" => return Some(product_i8(features)),
         "quantize_i8" => return Some(quantisation_i8(features)),
+        "softmax_f32" => return Some(softmax(features)),
         _ => {}
     }
     #[cfg(target_arch = "x86_64")]
@@ -86,6 +89,16 @@ fn quantisation_i8(features: CpuFeatures) -> IntrinsicFn {
     }
     let _ = features;
     quantize_i8::portable
+}
+
+/// The softmax of rows on an instruction set.
+fn softmax(features: CpuFeatures) -> IntrinsicFn {
+    #[cfg(target_arch = "x86_64")]
+    if features.avx2 {
+        return softmax_f32::avx2;
+    }
+    let _ = features;
+    softmax_f32::portable
 }
 
 /// The address of anything that generated code imports, by the name in

@@ -145,6 +145,37 @@ fn packings() {
 }
 
 #[test]
+fn softmax_of_rows() {
+    let mut random = Random(10);
+    for _ in 0..40 {
+        let [m, n] = std::array::from_fn(|_| random.below(70));
+        check("softmax_f32", &[m, n], &mut random);
+    }
+    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY, f32::MAX, -f32::MAX, 1e-40] {
+        check_changed("softmax_f32", &[2, 37], &mut random, |data| data[0][5] = special);
+        check_changed("softmax_f32", &[2, 37], &mut random, |data| data[0][36] = special);
+        check_changed("softmax_f32", &[2, 37], &mut random, |data| data[0].fill(special));
+    }
+}
+
+#[test]
+fn softmax_is_the_same_in_every_bit_on_every_machine() {
+    let (m, n) = (3, 133);
+    let data = Random(11).floats(m * n);
+    let mut results = Vec::new();
+    for features in variants() {
+        let mut found = data.clone();
+        let regions: [*mut u8; 1] = [found.as_mut_ptr().cast()];
+        let numbers = [n as i64, 1, m as i64, n as i64];
+        let function = lookup("softmax_f32", features).expect("implemented");
+        // SAFETY: regions and numbers are what the row asks for; it uses no scratch memory.
+        unsafe { function(regions.as_ptr(), numbers.as_ptr(), std::ptr::null_mut()) };
+        results.push(found.iter().map(|v| v.to_bits()).collect::<Vec<u32>>());
+    }
+    assert!(results.iter().all(|found| *found == results[0]));
+}
+
+#[test]
 fn convolutions() {
     let mut random = Random(9);
     for _ in 0..150 {

@@ -2,6 +2,7 @@
 
 use super::{Access, Call, Execution, Intrinsic, RegionDef, at_least};
 use crate::op::quant::PANEL;
+use crate::scalar::Unary;
 use crate::types::DType;
 
 const fn region(name: &'static str, dtype: DType, dims: &'static [&'static str]) -> RegionDef {
@@ -11,9 +12,10 @@ const fn region(name: &'static str, dtype: DType, dims: &'static [&'static str])
 /// `C = A * B` as real numbers, with B in panels of 16 columns by 4 steps of k.
 pub static GEMM_I8: Intrinsic = Intrinsic {
     name: "gemm_i8",
-    doc: "C[i, j] = fma(sum over p of A[i, p] * B[p, j], a_scale[i] * b_scale[j], bias[j]), where the sum is exact \
-          (it wraps), Bp[j / 16, p / 4, j % 16, p % 4] = B[p, j] with zeros past n and k, and b_sums[j] is the sum \
-          over p of B[p, j]; C is overwritten.",
+    doc: "C[i, j] = f(fma(sum over p of A[i, p] * B[p, j], a_scale[i] * b_scale[j], bias[j])), where f(x) is \
+          x * (erf(x / sqrt(2)) + 1) / 2 if gelu is 1 and x if it is 0, the sum is exact (it wraps), \
+          Bp[j / 16, p / 4, j % 16, p % 4] = B[p, j] with zeros past n and k, and b_sums[j] is the sum over p of \
+          B[p, j]; C is overwritten.",
     regions: &[
         RegionDef { name: "C", dtype: DType::F32, dims: &["m", "n"], access: Access::Write },
         region("A", DType::I8, &["m", "k"]),
@@ -23,24 +25,45 @@ pub static GEMM_I8: Intrinsic = Intrinsic {
         region("b_scale", DType::F32, &["n"]),
         region("bias", DType::F32, &["n"]),
     ],
-    params: &["m", "n", "k"],
+    params: &["m", "n", "k", "gelu"],
     execution: Execution::Worker,
     extents: |p| {
         at_least(p, GEMM_I8.params, |_| 0)?;
+        if p[3] > 1 {
+            return Err(format!("gelu is {}, but must be 0 or 1", p[3]));
+        }
         let (m, n, k, [nr, kr]) = (p[0], p[1], p[2], PANEL.map(|n| n as i64));
         let panels = vec![(n + nr - 1) / nr, (k + kr - 1) / kr, nr, kr];
         Ok(vec![vec![m, n], vec![m, k], panels, vec![n], vec![m], vec![n], vec![n]])
     },
     meaning,
-    scratch_bytes: |p| GEMM_I8_ROWS * (p[2] as usize).next_multiple_of(64) * 2,
+    scratch_bytes,
 };
 
 /// Rows of A that an implementation of `gemm_i8` may hold in its scratch memory, widened to 16
 /// bits and padded with zeros to 64 steps of k.
-pub const GEMM_I8_ROWS: usize = 12;
+pub const GEMM_I8_STRIP: usize = 12;
+
+/// Or else rows, columns and steps of k of a block that it holds there: A and a panel of B
+/// widened to 16 bits, the sums of columns in 32 bits, and a number a row.
+pub const GEMM_I8_ROWS: usize = 128;
+/// Columns of a block.
+pub const GEMM_I8_COLUMNS: usize = 256;
+/// Steps of k of a block.
+pub const GEMM_I8_DEPTH: usize = 512;
+
+fn scratch_bytes(params: &[i64]) -> usize {
+    let k = params[2] as usize;
+    let strip = GEMM_I8_STRIP * k.next_multiple_of(64) * 2;
+    let rows = GEMM_I8_ROWS;
+    let depth = k.clamp(1, GEMM_I8_DEPTH).next_multiple_of(64);
+    let sums = if k > GEMM_I8_DEPTH { rows * GEMM_I8_COLUMNS * 4 } else { 0 };
+    let block = (rows + PANEL[0]) * depth * 2 + rows * 4 + sums;
+    strip.max(block)
+}
 
 fn meaning(call: &mut Call<'_>) {
-    let [m, n, k] = call.sizes();
+    let [m, n, k, gelu] = call.sizes();
     let [nr, kr] = PANEL;
     for i in 0..m {
         for j in 0..n {
@@ -51,6 +74,8 @@ fn meaning(call: &mut Call<'_>) {
             let sum = (0..k).fold(0i32, |sum, p| sum.wrapping_add(product(p)));
             let vector = |input: usize, at: usize| call.inputs[input].f32(&[at]);
             let value = (sum as f32).mul_add(vector(3, i) * vector(4, j), vector(5, j));
+            let erf = |x: f32| Unary::erf(x * std::f32::consts::FRAC_1_SQRT_2);
+            let value = if gelu == 1 { value * 0.5 * (erf(value) + 1.0) } else { value };
             call.outputs[0].set_f32(&[i, j], value);
         }
     }

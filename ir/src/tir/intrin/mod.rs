@@ -22,12 +22,13 @@ mod gemm;
 mod gemm_i8;
 pub mod gpu;
 mod quantize_i8;
+mod softmax;
 
 use crate::types::DType;
 
 pub use conv::{CONV2D_COLUMNS, CONV2D_ROWS};
 pub use gemm::GEMM_PANEL;
-pub use gemm_i8::GEMM_I8_ROWS;
+pub use gemm_i8::{GEMM_I8_COLUMNS, GEMM_I8_DEPTH, GEMM_I8_ROWS, GEMM_I8_STRIP};
 
 /// How an intrinsic uses a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -165,6 +166,7 @@ pub const CATALOGUE: &[&Intrinsic] = &[
     &gemm::PACK_B_F32,
     &gemm::PACK_B_F32_NT,
     &quantize_i8::QUANTIZE_I8,
+    &softmax::SOFTMAX_F32,
     &gpu::WARP_SUM_I32,
 ];
 
@@ -218,6 +220,12 @@ impl View<'_> {
 }
 
 impl ViewMut<'_> {
+    /// The element at an index, of a region of f32.
+    fn f32(&self, index: &[usize]) -> f32 {
+        let data: &[f32] = bytemuck::cast_slice(self.bytes);
+        data[offset(&self.strides, index)]
+    }
+
     /// Sets the element at an index, of a region of f32.
     fn set_f32(&mut self, index: &[usize], value: f32) {
         let data: &mut [f32] = bytemuck::cast_slice_mut(self.bytes);

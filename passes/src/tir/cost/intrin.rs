@@ -1,7 +1,7 @@
 //! Clock cycles of tensor intrinsics, by their sizes and the register tiles that compute them.
 
 use fermata_ir::op::quant::PANEL;
-use fermata_ir::tir::intrin::{CONV2D_ROWS, GEMM_I8_ROWS, lookup};
+use fermata_ir::tir::intrin::{CONV2D_ROWS, GEMM_I8_STRIP, lookup};
 
 use crate::target::CpuPeaks;
 
@@ -123,8 +123,8 @@ pub fn product_i8(m: usize, n: usize, k: usize, peaks: &CpuPeaks) -> f64 {
     let [nr, kr] = PANEL;
     let (n, k) = (n.next_multiple_of(nr), k.next_multiple_of(kr));
     // A block that is not full loads as many weights for fewer rows.
-    let (whole, rest) = (m / GEMM_I8_ROWS, m % GEMM_I8_ROWS);
-    let rows = (whole * GEMM_I8_ROWS) as f64 + if rest > 0 { (rest as f64).max(4.0) } else { 0.0 };
+    let (whole, rest) = (m / GEMM_I8_STRIP, m % GEMM_I8_STRIP);
+    let rows = (whole * GEMM_I8_STRIP) as f64 + if rest > 0 { (rest as f64).max(4.0) } else { 0.0 };
     2.0 * rows * (n * k) as f64 / peaks.i8_ops + (m * k) as f64 * WIDEN + (m * n) as f64 * REAL
 }
 

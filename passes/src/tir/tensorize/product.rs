@@ -8,7 +8,7 @@
 use fermata_ir::scalar::{BinaryOp, Scalar};
 use fermata_ir::te::{Axis, Combiner, Compute, Graph};
 use fermata_ir::tir::linear::Linear;
-use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Region, Stmt};
+use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Range, Region, Stmt};
 use fermata_ir::types::DType;
 
 use super::super::checkpoint::Goal;
@@ -19,7 +19,7 @@ use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::{
     Anchored, RowEpilogue, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, replace_loads,
-    var,
+    softmax, var,
 };
 use crate::target::CpuPeaks;
 
@@ -355,10 +355,17 @@ pub fn emit(
     let place = place(&mut nest, product, &tiling, var(tile));
     let call = call(product, output, &place);
     nest.push(call);
+    let tile_rows = place.rows.clone();
+    let result = Region { buffer: output, ranges: result_ranges(product, &place) };
     match (&anchored.rows, element) {
-        (Some(rows), _) => emit_row_epilogue(&mut nest, anchored, product, rows, place)?,
-        (None, Some(element)) => emit_epilogue(&mut nest, anchored, product, &element, place)?,
-        (None, None) => {}
+        (Some(RowEpilogue::Stages { body, held }), _) => {
+            emit_row_epilogue(&mut nest, anchored, product, (body, held), place)?;
+        }
+        (_, Some(element)) => emit_epilogue(&mut nest, anchored, product, &element, place)?,
+        (_, None) => {}
+    }
+    if let Some(RowEpilogue::Softmax) = anchored.rows {
+        nest.push(softmax::rows(result, tile_rows, product.column.extent));
     }
     nest.close();
     Ok(close(nest, anchored.root))
@@ -382,14 +389,19 @@ fn place(nest: &mut Nest<'_>, product: &Product, tiling: &Tiling, tile: Expr) ->
     Place { batch, m0, n0, rows, columns }
 }
 
+/// Where a tile of the result lies in it.
+fn result_ranges(product: &Product, at: &Place) -> Vec<Range> {
+    let batch = at.batch.iter().map(|b| range(b, 1i64));
+    match &product.result {
+        Some(view) => region(view, [(&at.m0, &at.rows), (&at.n0, &at.columns)]).ranges,
+        None => batch.chain([range(&at.m0, &at.rows), range(&at.n0, &at.columns)]).collect(),
+    }
+}
+
 /// The call of the intrinsic for a tile.
 fn call(product: &Product, output: BufferId, at: &Place) -> Stmt {
     let k = product.k;
-    let batch = at.batch.iter().map(|b| range(b, 1i64));
-    let result = match &product.result {
-        Some(view) => region(view, [(&at.m0, &at.rows), (&at.n0, &at.columns)]).ranges,
-        None => batch.chain([range(&at.m0, &at.rows), range(&at.n0, &at.columns)]).collect(),
-    };
+    let result = result_ranges(product, at);
     let left = region(&product.left, [(&at.m0, &at.rows), (&Expr::int(0), &k.into())]);
     let regions = |right| vec![Region { buffer: output, ranges: result }, left, right];
     let sizes = vec![at.rows.clone(), at.columns.clone(), k.into()];
@@ -489,7 +501,7 @@ fn emit_row_epilogue(
     nest: &mut Nest<'_>,
     anchored: &Anchored<'_>,
     product: &Product,
-    rows: &RowEpilogue,
+    (body, held): (&Expr, &[BufferId]),
     at: Place,
 ) -> Result<(), Refusal> {
     let output = anchored.root.outputs[0];
@@ -510,14 +522,14 @@ fn emit_row_epilogue(
     let place: Vec<Expr> = leading.iter().map(|a| env[&a.var].clone()).collect();
     let prefix: Vec<Expr> = at.batch.into_iter().chain([row]).collect();
     nest.inliner().hold(anchored.tensor, output, prefix.clone(), place);
-    for &tensor in &rows.held {
+    for &tensor in held {
         hold_row(nest, tensor, &anchored.axes, last, &env)?;
     }
     let j = nest.var("j", DType::I64);
     nest.open(j, at.columns, LoopKind::Vectorized);
     nest.declare_axis_as(last, j);
     env.insert(last.var, var(j));
-    let element = nest.inliner().instantiate(&rows.body, &env);
+    let element = nest.inliner().instantiate(body, &env);
     let value = nest.place(&element)?;
     nest.push(Stmt::Store { buffer: output, indices: prefix.into_iter().chain([var(j)]).collect(), value });
     nest.close();

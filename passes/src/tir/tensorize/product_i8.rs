@@ -1,8 +1,8 @@
 //! `quant.contrib_dense_pack` on `gemm_i8`: a tile is a block of rows and of panels.
 
 use fermata_ir::op::quant::{PANEL, QUANT_DENSE_PACK};
-use fermata_ir::tir::intrin::GEMM_I8_ROWS;
-use fermata_ir::tir::{Expr, ExprKind, LoopKind, Region, Stmt};
+use fermata_ir::tir::intrin::{GEMM_I8_ROWS, GEMM_I8_STRIP};
+use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
 use super::super::checkpoint::Goal;
@@ -10,14 +10,19 @@ use super::super::cost::intrin::product_i8;
 use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
+use super::gelu;
 use super::{
     Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, replace_loads, var,
 };
 
-/// Rows of a tile at most: its part of the data stays in the first-level cache.
-const MAX_ROWS: usize = 128;
+/// Rows of a tile at most: what the intrinsic holds of the data at a time.
+const MAX_ROWS: usize = GEMM_I8_ROWS;
 
-/// Columns of a tile at least: each tile brings its rows of data into the form that it multiplies.
+/// Columns of a tile that are worth it: each tile brings its rows of data into the form that it
+/// multiplies.
+const GOOD_COLUMNS: usize = 192;
+
+/// Columns of a tile at least.
 const MIN_COLUMNS: usize = 64;
 
 /// The largest size that the intrinsic takes.
@@ -53,7 +58,11 @@ pub fn emit(
     let shape = nest.func.buffers[output].shape.clone();
     let (&n, outer) = shape.split_last().expect("a product has a last dimension");
     let (m, k): (usize, usize) = (outer.iter().product(), x.shape[x.rank() - 1]);
-    let element = epilogue(anchored, &nest, anchored.axes.iter().map(|a| a.expr()).collect());
+    let gelu = gelu::argument(&anchored.element).is_some_and(|e| is_load_of(e, anchored.tensor));
+    let element = match gelu {
+        true => None,
+        false => epilogue(anchored, &nest, anchored.axes.iter().map(|a| a.expr()).collect()),
+    };
     for (buffer, matrix) in [(x.id, vec![m, k]), (output, vec![m, n]), (x_scale.id, vec![m])] {
         nest.func.buffers[buffer].shape = matrix;
     }
@@ -76,7 +85,8 @@ pub fn emit(
         Region { buffer: w_scale.id, ranges: vec![columns()] },
         Region { buffer: bias.id, ranges: vec![columns()] },
     ];
-    nest.push(intrin("gemm_i8", regions, vec![tile.rows.clone(), tile.columns.clone(), k.into()]));
+    let sizes = vec![tile.rows.clone(), tile.columns.clone(), k.into(), usize::from(gelu).into()];
+    nest.push(intrin("gemm_i8", regions, sizes));
     if let Some(element) = element {
         emit_epilogue(&mut nest, anchored, &element, tile)?;
     }
@@ -84,14 +94,20 @@ pub fn emit(
     Ok(close(nest, anchored.root))
 }
 
+fn is_load_of(expr: &Expr, tensor: BufferId) -> bool {
+    matches!(expr.kind(), ExprKind::Load(b, _) if *b == tensor)
+}
+
 /// Rows and columns of a tile.
 fn tiling(m: usize, n: usize, k: usize, goal: &Goal<'_>) -> [usize; 2] {
     let rows = m.min(MAX_ROWS);
     let fitting = TILE_FLOPS / (2 * rows * k);
     // At least four tiles, so that a second worker finds work.
-    let columns = fitting.min(n.div_ceil(4)).clamp(MIN_COLUMNS, MAX_SIZE / 2).next_multiple_of(PANEL[0]);
+    let columns = fitting.max(GOOD_COLUMNS).min(n.div_ceil(4)).clamp(MIN_COLUMNS, MAX_SIZE / 2);
+    let columns = columns.next_multiple_of(PANEL[0]);
     let peaks = goal.target.peaks();
-    let heights = (1..=rows.div_ceil(GEMM_I8_ROWS)).map(|r| (r * GEMM_I8_ROWS).min(rows)).chain([4, 1]);
+    let strips = 1..=rows.div_ceil(GEMM_I8_STRIP);
+    let heights = strips.map(|r| (r * GEMM_I8_STRIP).min(rows)).chain([4, 1]);
     let widths = || (1..=n.div_ceil(PANEL[0])).map(|c| c * PANEL[0]);
     let candidates = heights.filter(|&r| r <= m).flat_map(|r| widths().map(move |c| [r, c]));
     goal.choose([rows, columns], candidates, |[rows, columns]| {

@@ -13,7 +13,12 @@ use crate::memory::AlignedBytes;
 const GAP: usize = 3;
 
 /// A product of these sizes whose numbers `number` gives.
-fn check(m: usize, n: usize, k: usize, mut number: impl FnMut() -> i8) {
+fn check(m: usize, n: usize, k: usize, number: impl FnMut() -> i8) {
+    check_with(m, n, k, false, number);
+}
+
+/// As [`check`]; with GELU implementations agree with each other, and nearly with the meaning.
+fn check_with(m: usize, n: usize, k: usize, gelu: bool, mut number: impl FnMut() -> i8) {
     let mut numbers = |len: usize| -> Vec<i8> { (0..len).map(|_| number()).collect() };
     let (a, b) = (numbers(m * (k + GAP)), numbers(n * k));
     let groups = k.div_ceil(KR);
@@ -27,7 +32,7 @@ fn check(m: usize, n: usize, k: usize, mut number: impl FnMut() -> i8) {
     let floats = |len: usize, step: f32| -> Vec<f32> { (0..len).map(|i| 0.5 + i as f32 * step).collect() };
     let (a_scale, b_scale, bias) = (floats(m, 0.25), floats(n, 0.125), floats(n, -3.0));
     let c = vec![7f32; m * (n + GAP)];
-    let params = [m as i64, n as i64, k as i64];
+    let params = [m as i64, n as i64, k as i64, i64::from(gelu)];
     let strides = [vec![n + GAP, 1], vec![k + GAP, 1], vec![groups * NR * KR, NR * KR, KR, 1]];
     let strides: Vec<Vec<usize>> = strides.into_iter().chain(vec![vec![1]; 4]).collect();
     let row = intrin::lookup("gemm_i8").expect("a row of the catalogue");
@@ -48,7 +53,9 @@ fn check(m: usize, n: usize, k: usize, mut number: impl FnMut() -> i8) {
     (row.meaning)(&mut Call { outputs: vec![output], inputs, params: &params });
     let flat: Vec<i64> = strides.iter().flatten().map(|&s| s as i64).chain(params).collect();
     let all = detect::features();
-    for features in [CpuFeatures::default(), CpuFeatures { avx2: all.avx2, ..CpuFeatures::default() }, all] {
+    let none = CpuFeatures::default();
+    let without_tiles = CpuFeatures { amx_int8: false, ..all };
+    for features in [none, CpuFeatures { avx2: all.avx2, ..none }, without_tiles, all] {
         let mut found = c.clone();
         let regions: Vec<*mut u8> = std::iter::once(found.as_mut_ptr().cast())
             .chain(bytes.iter().map(|b| b.as_ptr().cast_mut()))
@@ -58,6 +65,17 @@ fn check(m: usize, n: usize, k: usize, mut number: impl FnMut() -> i8) {
         // SAFETY: regions, numbers and scratch memory are what the row asks for; inputs are read only.
         unsafe { function(regions.as_ptr(), flat.as_ptr(), scratch.as_ptr()) };
         let found: Vec<u8> = found.iter().flat_map(|v| v.to_le_bytes()).collect();
+        if gelu && features == CpuFeatures::default() {
+            for (found, expected) in found.chunks_exact(4).zip(expected.chunks_exact(4)) {
+                let [found, expected] =
+                    [found, expected].map(|b| f32::from_le_bytes(b.try_into().expect("four")));
+                assert!(
+                    (found - expected).abs() <= 1e-5 * expected.abs().max(0.1),
+                    "{found}, not {expected}"
+                );
+            }
+            expected.clone_from(&found);
+        }
         assert!(found == expected, "{m}x{n}x{k} {features:?}");
     }
 }
@@ -80,8 +98,39 @@ fn products_of_any_size_agree_in_every_bit() {
 }
 
 #[test]
+fn blocks_of_rows_columns_and_steps_agree_in_every_bit() {
+    let mut state = 7u64;
+    let mut random = || {
+        state = state.wrapping_mul(6364136223846793005).wrapping_add(1442695040888963407);
+        (state >> 56) as i8
+    };
+    for (m, n, k) in [
+        (131, 40, 70),
+        (5, 300, 1_030),
+        (130, 270, 520),
+        (4, 16, 512),
+        (1, 33, 1_537),
+        (50, 47, 63),
+        (33, 16, 200),
+    ] {
+        check(m, n, k, &mut random);
+    }
+}
+
+#[test]
+fn gelu_of_results_agrees_in_every_bit() {
+    let mut state = 9i8;
+    for (m, n, k) in [(7, 35, 6), (4, 16, 8), (3, 5, 600)] {
+        check_with(m, n, k, true, || {
+            state = state.wrapping_mul(29).wrapping_add(17);
+            state
+        });
+    }
+}
+
+#[test]
 fn extreme_numbers_neither_saturate_nor_overflow() {
-    for value in [-128, 127] {
+    for value in [-128, -127, 127] {
         check(4, 5, 65_536, || value);
     }
     let mut even = false;

@@ -2,13 +2,16 @@
 //!
 //! The instruction wants one side unsigned: A is taken as `a + 128`, whose sums are too large
 //! by 128 times the sum of B's column.
+//!
+//! No machine has run this yet: it is compiled on every x86-64 machine, and the tests of all
+//! implementations run it where there is VNNI.
 
 use std::arch::x86_64::*;
 
 use super::{Block, KR, NR, Operands, Sums, run};
 
 /// Rows of a register tile.
-const ROWS: usize = fermata_ir::tir::intrin::GEMM_I8_ROWS;
+const ROWS: usize = fermata_ir::tir::intrin::GEMM_I8_STRIP;
 
 /// What turns an int8 number into itself plus 128.
 const BIAS: u8 = 0x80;
