@@ -39,15 +39,46 @@ pub fn features() -> CpuFeatures {
     CpuFeatures::default()
 }
 
-/// AMX tiles and their int8 products, which the standard library does not detect.
-#[cfg(target_arch = "x86_64")]
+/// AMX tiles and their int8 products, which the standard library does not detect: the processor
+/// has them, the system keeps their state, and this process may use them.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
 fn amx_int8() -> bool {
-    use std::arch::x86_64::{__cpuid, __cpuid_count};
-    if __cpuid(0).eax < 7 {
-        return false;
+    use std::arch::x86_64::{__cpuid, __cpuid_count, _xgetbv};
+    use std::sync::OnceLock;
+    /// The parts of the extended state that are tiles and their layout.
+    const TILE_STATE: u64 = 0b11 << 17;
+    static PERMITTED: OnceLock<bool> = OnceLock::new();
+
+    #[target_feature(enable = "xsave")]
+    fn kept_state() -> u64 {
+        // SAFETY: the caller has checked that the system enabled the instruction; register 0 exists then.
+        unsafe { _xgetbv(0) }
     }
-    let edx = __cpuid_count(7, 0).edx;
-    edx & (1 << 24) != 0 && edx & (1 << 25) != 0
+    *PERMITTED.get_or_init(|| {
+        if __cpuid(0).eax < 7 || __cpuid(1).ecx & (1 << 27) == 0 {
+            return false;
+        }
+        let edx = __cpuid_count(7, 0).edx;
+        // SAFETY: the system has enabled the extended state's instructions (OSXSAVE, just checked).
+        let kept = unsafe { kept_state() } & TILE_STATE == TILE_STATE;
+        edx & (1 << 24) != 0 && edx & (1 << 25) != 0 && kept && permit_tiles()
+    })
+}
+
+/// Without Linux nobody is asked for permission, so there are no tiles.
+#[cfg(all(target_arch = "x86_64", not(target_os = "linux")))]
+fn amx_int8() -> bool {
+    false
+}
+
+/// Asks the system for the use of tile data, for this process and the threads that it will have.
+#[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+fn permit_tiles() -> bool {
+    /// `ARCH_REQ_XCOMP_PERM`, and the number of the tile data among the parts of the state.
+    const REQUEST: libc::c_long = 0x1023;
+    const TILE_DATA: libc::c_long = 18;
+    // SAFETY: the call changes nothing but what this process may use; it fails where it is not known.
+    unsafe { libc::syscall(libc::SYS_arch_prctl, REQUEST, TILE_DATA) == 0 }
 }
 
 /// Size of the first core's data cache of a level, where the system tells.

@@ -6,6 +6,8 @@
 //! evaluator, agree in every bit.
 
 #[cfg(target_arch = "x86_64")]
+mod amx;
+#[cfg(target_arch = "x86_64")]
 mod avx2;
 #[cfg(test)]
 mod tests;
@@ -14,6 +16,8 @@ mod tile_avx2;
 #[cfg(target_arch = "x86_64")]
 mod vnni;
 
+#[cfg(target_arch = "x86_64")]
+pub(super) use amx::amx;
 #[cfg(target_arch = "x86_64")]
 pub(super) use avx2::avx2;
 #[cfg(target_arch = "x86_64")]

@@ -70,6 +70,9 @@ fn products<S: Tiles>(name: &str, depthwise: IntrinsicFn) -> Option<IntrinsicFn>
 fn product_i8(features: CpuFeatures) -> IntrinsicFn {
     #[cfg(target_arch = "x86_64")]
     {
+        if features.amx_int8 && features.avx512vnni {
+            return gemm_i8::amx;
+        }
         if features.avx512vnni {
             return gemm_i8::vnni;
         }
