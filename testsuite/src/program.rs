@@ -12,7 +12,9 @@ use fermata_ir::tensor::Tensor;
 use fermata_ir::weights::map_file;
 use fermata_passes::lower::lower;
 use fermata_passes::manager::{self, Options};
-use fermata_passes::pipeline::{Level, standard};
+use fermata_passes::pipeline::{Level, parse, standard};
+use fermata_passes::relay::quantize::Scheme;
+use fermata_passes::table::PassTable;
 use fermata_runtime::detect;
 use fermata_runtime::exec::Session;
 
@@ -42,10 +44,24 @@ pub(crate) fn import(
 }
 
 /// Compiles a program for this machine.
-pub(crate) fn compile(mut module: Module, threads: usize) -> Result<Session, Diagnostics> {
+pub(crate) fn compile(module: Module, threads: usize) -> Result<Session, Diagnostics> {
+    compile_quantised(module, None, threads)
+}
+
+/// Compiles a program for this machine, its products in int8 if there is a scheme.
+pub(crate) fn compile_quantised(
+    mut module: Module,
+    scheme: Option<Scheme>,
+    threads: usize,
+) -> Result<Session, Diagnostics> {
     let target = detect::host();
     let options = Options { target: target.clone().into(), ..Options::default() };
-    manager::run(&mut module, &standard(Level(2)), &options, &mut [])?;
+    let mut pipeline = standard(Level(2));
+    if let Some(scheme) = scheme {
+        let text = format!("infer_type,fold_constant,quantize{{scheme={}}}", scheme.name());
+        pipeline.steps.splice(0..0, parse(&text, &PassTable::standard())?.steps);
+    }
+    manager::run(&mut module, &pipeline, &options, &mut [])?;
     let program = lower(&module, &target.clone().into())?;
     let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, &target)?;

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use fermata_ir::diag::Diagnostics;
 use fermata_ir::front::npy::write_npz;
 use fermata_ir::tensor::Tensor;
+use fermata_passes::relay::quantize::Scheme;
 use fermata_runtime::detect;
 use serde_json::json;
 
@@ -26,6 +27,9 @@ pub(crate) struct OursArgs {
     inputs: PathBuf,
     out: PathBuf,
     threads: usize,
+    /// With products in int8
+    #[arg(long)]
+    quantize: bool,
 }
 
 fn other(diagnostics: impl Into<Diagnostics>) -> io::Error {
@@ -39,7 +43,8 @@ pub(crate) fn ours(args: &OursArgs) -> io::Result<bool> {
     let base = detect::resident_memory();
     let start = Instant::now();
     let Imported { module, inputs } = program::import(&args.model, inputs).map_err(other)?;
-    let mut session = program::compile(module, args.threads).map_err(other)?;
+    let scheme = args.quantize.then_some(Scheme::PerToken);
+    let mut session = program::compile_quantised(module, scheme, args.threads).map_err(other)?;
     println!("{}", json!({"ready_ns": start.elapsed().as_nanos() as u64, "base_bytes": base}));
     let mut run = || -> io::Result<(Vec<Tensor>, Duration)> {
         let start = Instant::now();

@@ -1,4 +1,4 @@
-//! The section of BENCHMARKS.md that `versus --update` writes.
+//! The sections of BENCHMARKS.md that `versus --update` writes.
 
 use std::io;
 use std::path::Path;
@@ -8,24 +8,30 @@ use fermata_runtime::detect;
 
 use super::{Args, Peer};
 
-/// Where the section begins and ends.
-const BEGIN: &str = "<!-- versus: begin -->\n";
-const END: &str = "<!-- versus: end -->\n";
+/// Where a section begins and ends.
+struct Marks {
+    begin: &'static str,
+    end: &'static str,
+}
+
+const MODELS: Marks = Marks { begin: "<!-- versus: begin -->\n", end: "<!-- versus: end -->\n" };
+const INT8: Marks = Marks { begin: "<!-- versus-int8: begin -->\n", end: "<!-- versus-int8: end -->\n" };
 
 /// Writes the tables into BENCHMARKS.md, with what made them.
 pub(super) fn update(args: &Args, tables: &str) -> io::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../BENCHMARKS.md");
     let text = std::fs::read_to_string(&path)?;
-    let replaced = replaced(&text, &format!("{}\n{tables}", heading(args)))
+    let marks = if args.int8 { &INT8 } else { &MODELS };
+    let replaced = replaced(&text, marks, &format!("{}\n{tables}", heading(args)))
         .ok_or_else(|| io::Error::other("BENCHMARKS.md has no section for this command"))?;
     std::fs::write(path, replaced)
 }
 
 /// The text with another section.
-fn replaced(text: &str, section: &str) -> Option<String> {
-    let (before, rest) = text.split_once(BEGIN)?;
-    let (_, after) = rest.split_once(END)?;
-    Some(format!("{before}{BEGIN}{section}{END}{after}"))
+fn replaced(text: &str, Marks { begin, end }: &Marks, section: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    let (_, after) = rest.split_once(end)?;
+    Some(format!("{before}{begin}{section}{end}{after}"))
 }
 
 /// The command, the day and the machine.
@@ -70,8 +76,9 @@ mod tests {
 
     #[test]
     fn only_the_section_is_replaced() {
-        let text = format!("a\n{BEGIN}old\n{END}b\n");
-        assert_eq!(replaced(&text, "new\n"), Some(format!("a\n{BEGIN}new\n{END}b\n")));
-        assert_eq!(replaced("a\n", "new\n"), None);
+        let Marks { begin, end } = MODELS;
+        let text = format!("a\n{begin}old\n{end}b\n");
+        assert_eq!(replaced(&text, &MODELS, "new\n"), Some(format!("a\n{begin}new\n{end}b\n")));
+        assert_eq!(replaced(&text, &INT8, "new\n"), None);
     }
 }

@@ -22,8 +22,8 @@ pub(super) struct Row {
     pub(super) threads: usize,
     /// One a runtime, ours first.
     pub(super) measured: Vec<Measured>,
-    /// How the results differ, if they do.
-    pub(super) differs: Option<String>,
+    /// How the results compare, or what is wrong with them.
+    pub(super) results: Result<String, String>,
 }
 
 /// The lower of two, where there are two.
@@ -81,7 +81,7 @@ pub(super) fn line(row: &Row, runtimes: &[Runtime]) -> String {
     for (runtime, measured) in runtimes.iter().zip(&row.measured) {
         let _ = write!(text, " {} {} ms", runtime.title, ms(measured.fastest()));
     }
-    if let Some(what) = &row.differs {
+    if let Err(what) = &row.results {
         let _ = write!(text, "; FAILED {what}");
     }
     text
@@ -116,7 +116,8 @@ pub(super) fn tables(rows: &[Row], threads: &[usize], runtimes: &[Runtime]) -> S
     text
 }
 
-fn times(rows: &[&Row], runtimes: &[Runtime]) -> String {
+/// The times of rows and their ratios.
+pub(super) fn times(rows: &[&Row], runtimes: &[Runtime]) -> String {
     let peers = 1..runtimes.len();
     let mut header = vec!["model".into(), runtimes[0].title.into()];
     header.extend(runtimes[1..].iter().flat_map(|r| [r.title.to_string(), "ratio".into()]));
@@ -127,7 +128,7 @@ fn times(rows: &[&Row], runtimes: &[Runtime]) -> String {
             let theirs = &row.measured[peer];
             cells.extend([ms(theirs.fastest()), format!("{:.2}", row.measured[0].ratio(theirs))]);
         }
-        cells.push(if row.differs.is_some() { "differ" } else { "agree" }.into());
+        cells.push(row.results.clone().unwrap_or_else(|_| "differ".into()));
         cells
     };
     let mut lines: Vec<Vec<String>> = rows.iter().map(line).collect();
@@ -141,7 +142,8 @@ fn times(rows: &[&Row], runtimes: &[Runtime]) -> String {
     table(&header, &lines)
 }
 
-fn ready(rows: &[&Row], runtimes: &[Runtime]) -> String {
+/// The times until a run is possible.
+pub(super) fn ready(rows: &[&Row], runtimes: &[Runtime]) -> String {
     let mut header = vec!["model".to_string()];
     header.extend(runtimes.iter().map(|r| r.title.to_string()));
     let line = |row: &&Row| {
@@ -151,7 +153,8 @@ fn ready(rows: &[&Row], runtimes: &[Runtime]) -> String {
     table(&header, &rows.iter().map(line).collect::<Vec<_>>())
 }
 
-fn memory(rows: &[&Row], runtimes: &[Runtime]) -> String {
+/// The peaks of memory.
+pub(super) fn memory(rows: &[&Row], runtimes: &[Runtime]) -> String {
     let mut header = vec!["model".to_string()];
     header.extend(runtimes.iter().map(|r| r.title.to_string()));
     let line = |row: &&Row| {
