@@ -174,7 +174,8 @@ fn measure(model: &Model, turns: usize) -> io::Result<Vec<f64>> {
         Session::on_device(program, model.kernels.clone(), device, detect::features()).map_err(other)
     };
     let mut raw = session(model.program.raw(), Box::new(Unchecked))?;
-    let mut checked = session(model.program.clone(), Box::default())?;
+    let looks = Checked::default();
+    let mut checked = session(model.program.clone(), Box::new(looks))?;
     let (mut raw_steps, mut checked_steps) = (Vec::new(), Vec::new());
     for turn in 0..turns.max(1) {
         // Whoever goes second finds the caches as the other left them; so both go second.

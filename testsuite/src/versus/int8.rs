@@ -93,7 +93,7 @@ fn verdict(results: &[Arrays], _: &[Runtime]) -> Result<String, String> {
     let cosines: Vec<f64> = others.iter().map(|r| cosine(r, reference)).collect();
     let text: Vec<String> = cosines.iter().map(|c| format!("{c:.4}")).collect();
     match cosines.first() {
-        Some(&ours) if !(ours >= LEAST_COSINE) => Err(format!("cosines {}", text.join(", "))),
+        Some(&ours) if ours.is_nan() || ours < LEAST_COSINE => Err(format!("cosines {}", text.join(", "))),
         _ => Ok(text.join(", ")),
     }
 }

@@ -17,7 +17,7 @@ const TILE_NUMBERS: usize = 1 << 14;
 const MAX_SIZE: usize = 1 << 20;
 
 /// What a tensor is the softmax of, along its last axis and in float32.
-pub fn argument<'a>(origins: &'a Origins, output: BufferId) -> Option<&'a Tensor> {
+pub fn argument(origins: &Origins, output: BufferId) -> Option<&Tensor> {
     let origin = origins.get(&output).filter(|o| o.op.is(&SOFTMAX))?;
     let data = &origin.args[0];
     let axis = origin.attrs.read::<SoftmaxAttrs>().axis;
