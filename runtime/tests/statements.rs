@@ -379,10 +379,10 @@ fn tiles_with_predicates_lets_and_scratch() {
             store(one, Expr::int(0), int(t).cast(DType::F32)),
             fill,
             for_(i, 8, LoopKind::Serial, inner),
-            Stmt::Checkpoint,
         ]);
         let root = Build::block("root", vec![], None, vec![scratch, one], body);
-        b.0.body = for_(t, n.div_ceil(8) as i64, LoopKind::Tiles, root);
+        let tile = Stmt::Seq(vec![root, Stmt::Checkpoint]);
+        b.0.body = for_(t, n.div_ceil(8) as i64, LoopKind::Tiles, tile);
         fermata_ir::tir::verify::verify(&b.0).expect("well formed");
         check(&b.0);
     }

@@ -38,8 +38,8 @@ impl Facts {
         let last = self.bounds.of(&extent).hi.saturating_sub(1);
         self.bounds.set(var, Interval::new(0, last));
         if extent.as_int().is_none() {
-            let sum = difference(&extent, &(variable(var) + 1));
-            self.known.extend(sum);
+            let next = variable(var) + 1;
+            self.known.extend(least_of(&extent).iter().filter_map(|limit| difference(limit, &next)));
         }
     }
 
@@ -71,6 +71,7 @@ impl Facts {
     /// Takes a condition (or its negation) as true from here on.
     pub fn assume(&mut self, cond: &Expr, holds: bool) {
         let mut stack = vec![(cond.clone(), holds)];
+        let mut names = 0;
         while let Some((cond, holds)) = stack.pop() {
             match cond.kind() {
                 ExprKind::Unary(UnaryOp::Not, inner) => stack.push((inner.clone(), !holds)),
@@ -81,6 +82,11 @@ impl Facts {
                     stack.extend([(a.clone(), false), (b.clone(), false)]);
                 }
                 ExprKind::Cmp(op, a, b) if a.dtype() == DType::I64 => self.compare(*op, a, b, holds),
+                // A condition that was given a name.
+                ExprKind::Var(v) if names < MAX_OPERANDS => {
+                    names += 1;
+                    stack.extend(self.values.get(v).map(|value| (value.clone(), holds)));
+                }
                 _ => {}
             }
         }
@@ -127,7 +133,70 @@ impl Facts {
     /// True if the sum is at least 0 for all values of the variables.
     pub fn proves_nonnegative(&self, sum: &Linear) -> bool {
         let clear = |sum: &Linear| sum.interval(&self.bounds).lo >= 0;
-        clear(sum) || self.known.iter().filter_map(|fact| sum.plus(fact, -1)).any(|rest| clear(&rest))
+        let follows = |sum: &Linear| {
+            clear(sum) || self.known.iter().filter_map(|fact| sum.plus(fact, -1)).any(|rest| clear(&rest))
+        };
+        follows(sum) || self.without_least(sum).iter().any(follows) || self.interval(sum).lo >= 0
+    }
+
+    /// Sums that are at most `sum`: what is taken away is replaced by something larger.
+    fn without_least(&self, sum: &Linear) -> Vec<Linear> {
+        for (atom, k) in sum.terms.iter().filter(|(_, k)| *k < 0) {
+            let taken = Linear { terms: vec![(atom.clone(), 1)], constant: 0 };
+            let ceilings = self.ceilings(atom);
+            if !ceilings.is_empty() {
+                let lower = |above: &Linear| sum.plus(&above.plus(&taken, -1)?, *k);
+                return ceilings.iter().filter_map(lower).collect();
+            }
+        }
+        Vec::new()
+    }
+
+    /// Sums that are at least an atom: each operand of a minimum, also of one in a quotient.
+    fn ceilings(&self, atom: &Expr) -> Vec<Linear> {
+        match atom.kind() {
+            ExprKind::Binary(BinaryOp::Min, ..) => least_of(atom).iter().map(Linear::of).collect(),
+            ExprKind::Binary(BinaryOp::FloorDiv, a, b) => {
+                let Some(divisor) = b.as_int().filter(|d| *d > 0) else { return Vec::new() };
+                let divided = Linear::of(a);
+                let is_least =
+                    |(e, k): &&(Expr, i64)| *k > 0 && matches!(e.kind(), ExprKind::Binary(BinaryOp::Min, ..));
+                let Some((least, k)) = divided.terms.iter().find(is_least) else { return Vec::new() };
+                let quotient = |operand: &Expr| {
+                    let above = divided.plus(&difference(operand, least)?, *k)?;
+                    let (mut quotient, rest) = above.split(divisor);
+                    let carry = rest.interval(&self.bounds).floor_div(divisor).hi;
+                    quotient.constant = quotient.constant.checked_add(carry)?;
+                    Some(quotient)
+                };
+                least_of(least).iter().filter_map(quotient).collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// An interval that has every value of a sum, its quotients by constants narrowed by what is
+    /// known of what they divide.
+    fn interval(&self, sum: &Linear) -> Interval {
+        let of = |atom: &Expr| match atom.kind() {
+            ExprKind::Binary(BinaryOp::FloorDiv, a, b) if b.as_int().is_some_and(|d| d > 0) => {
+                let divisor = b.as_int().unwrap_or(1);
+                self.bounds.of(atom).intersect(self.reach(&Linear::of(a)).floor_div(divisor))
+            }
+            _ => self.bounds.of(atom),
+        };
+        let terms = sum.terms.iter().map(|(atom, k)| of(atom) * Interval::point(*k));
+        terms.fold(Interval::point(sum.constant), |all, term| all + term)
+    }
+
+    /// An interval that has every value of a sum, narrowed by each sum that is at least 0.
+    fn reach(&self, sum: &Linear) -> Interval {
+        let mut reach = sum.interval(&self.bounds);
+        for fact in &self.known {
+            let end = |k| sum.plus(fact, k).map_or(Interval::ALL, |s| s.interval(&self.bounds));
+            reach = reach.intersect(Interval::new(end(-1).lo, end(1).hi));
+        }
+        reach
     }
 
     /// Where `min .. min + extent` lies relative to `0..n`; both expanded.
@@ -144,6 +213,24 @@ impl Facts {
         let outside = (low.hi < 0 && !low.is_empty()) || (high.hi < 0 && !high.is_empty());
         if outside { Place::Outside } else { Place::Unknown }
     }
+}
+
+/// Operands of nested minima, and named conditions inside one, that are looked at; the others are
+/// left aside, which proves less.
+const MAX_OPERANDS: usize = 8;
+
+/// What an expression is the least of: the operands of nested minima, or itself.
+fn least_of(root: &Expr) -> Vec<Expr> {
+    let (mut operands, mut stack) = (Vec::new(), vec![root]);
+    while let Some(e) = stack.pop() {
+        match e.kind() {
+            ExprKind::Binary(BinaryOp::Min, a, b) if operands.len() + stack.len() < MAX_OPERANDS => {
+                stack.extend([b, a]);
+            }
+            _ => operands.push(e.clone()),
+        }
+    }
+    operands
 }
 
 /// A variable as an index.
