@@ -258,20 +258,14 @@ fn emit_compute(
     goal: &Goal<'_>,
 ) -> Result<Scheduled, BufferId> {
     let reductions = reduced_tensors(graph, kept);
-    let held = held_tensors(graph, compute, kept);
-    let mut inliner = Inliner::new(graph, &kept.iter().chain(&held).copied().collect());
-    // An axis of one step has no loop to bind it.
-    let unit = compute.axes.iter().filter(|a| a.extent == 1);
-    let env: Env = unit.map(|a| (a.var, Expr::int(0))).collect();
-    let mut pointwise = Pointwise {
-        axes: compute.axes.clone(),
-        bodies: compute.body.iter().map(|b| inliner.instantiate(b, &env)).collect(),
-        outputs: stage.outputs.clone(),
-    };
-    let reads_reduction = pointwise.bodies.iter().flat_map(nodes).any(|e| match e.kind() {
-        ExprKind::Load(b, _) => reductions.contains(b),
-        _ => false,
-    });
+    let mut held = held_tensors(graph, compute, kept);
+    let mut pointwise = written_out(graph, stage, compute, &kept.iter().chain(&held).copied().collect());
+    if !reads_any(&pointwise, &reductions) {
+        // Nothing is reduced over these rows, and their axes may be joined.
+        held.clear();
+        pointwise = written_out(graph, stage, compute, kept);
+    }
+    let reads_reduction = reads_any(&pointwise, &reductions);
     let mut inner_axes = 1;
     loop {
         let mut nest = Nest::new(name, Inliner::new(graph, kept), kept);
@@ -299,6 +293,27 @@ fn emit_compute(
             }
         }
     }
+}
+
+/// The elements of a stage in terms of the tensors where inlining ends.
+fn written_out(graph: &Graph, stage: &Stage, compute: &Compute, ends: &BTreeSet<BufferId>) -> Pointwise {
+    let mut inliner = Inliner::new(graph, ends);
+    // An axis of one step has no loop to bind it.
+    let unit = compute.axes.iter().filter(|a| a.extent == 1);
+    let env: Env = unit.map(|a| (a.var, Expr::int(0))).collect();
+    Pointwise {
+        axes: compute.axes.clone(),
+        bodies: compute.body.iter().map(|b| inliner.instantiate(b, &env)).collect(),
+        outputs: stage.outputs.clone(),
+    }
+}
+
+/// True if an element loads one of the tensors.
+fn reads_any(pointwise: &Pointwise, tensors: &BTreeSet<BufferId>) -> bool {
+    pointwise.bodies.iter().flat_map(nodes).any(|e| match e.kind() {
+        ExprKind::Load(b, _) => tensors.contains(b),
+        _ => false,
+    })
 }
 
 fn size(buffer: &Buffer) -> usize {
