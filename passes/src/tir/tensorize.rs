@@ -344,6 +344,12 @@ fn intrin(name: &str, regions: Vec<Region>, params: Vec<Expr>) -> Stmt {
     Stmt::Intrin { name: name.into(), regions, params }
 }
 
+/// True if a tensor is what a graph is given first, not something that it computes.
+fn is_given(graph: &Graph, tensor: BufferId) -> bool {
+    let first = graph.stages.first();
+    first.is_some_and(|s| matches!(s.kind, StageKind::Placeholder) && s.outputs == [tensor])
+}
+
 /// `min(step, size - first)`, or `step` where it divides the size.
 fn clipped(step: usize, size: usize, first: &Expr) -> Expr {
     if size.is_multiple_of(step) { step.into() } else { (Expr::from(size) - first.clone()).min(step) }

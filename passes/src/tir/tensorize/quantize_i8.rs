@@ -7,7 +7,7 @@ use fermata_ir::types::DType;
 
 use super::super::checkpoint::Goal;
 use super::super::rules_cpu::{Scheduled, finish_outputs};
-use super::{Origins, clipped, intrin, range, var};
+use super::{Origins, clipped, intrin, is_given, range, var};
 
 /// Numbers that a tile should be worth.
 const TILE_NUMBERS: usize = 1 << 15;
@@ -29,9 +29,8 @@ pub fn find(graph: &Graph, origins: &Origins, outputs: &[BufferId]) -> Option<Qu
     let data = &origin.args[0];
     let (&k, outer) = data.shape.split_last()?;
     let m: usize = outer.iter().product();
-    let placeholder = graph.stages.first()?.outputs == [data.id];
     let fits = origin.op.is(&QUANTIZE_PER_TOKEN)
-        && placeholder
+        && is_given(graph, data.id)
         && data.dtype == DType::F32
         && k <= MAX_SIZE
         && m > 0;

@@ -8,7 +8,7 @@ use fermata_ir::types::DType;
 
 use super::super::checkpoint::Goal;
 use super::super::rules_cpu::{Scheduled, finish_outputs};
-use super::{Origins, clipped, intrin, range, var};
+use super::{Origins, clipped, intrin, is_given, range, var};
 
 /// Numbers that a tile should be worth.
 const TILE_NUMBERS: usize = 1 << 14;
@@ -41,7 +41,7 @@ pub struct Softmax {
 /// The softmax that a graph is, if it is one.
 pub fn find(graph: &Graph, origins: &Origins, outputs: &[BufferId]) -> Option<Softmax> {
     let &[output] = outputs else { return None };
-    let data = argument(origins, output).filter(|data| graph.stages[0].outputs == [data.id])?;
+    let data = argument(origins, output).filter(|data| is_given(graph, data.id))?;
     let (&n, outer) = data.shape.split_last()?;
     Some(Softmax { data: data.id, m: outer.iter().product(), n })
 }
