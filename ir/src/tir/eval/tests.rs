@@ -303,21 +303,3 @@ fn empty_tensors_and_wrong_arguments() {
     run(&func, &mut args).expect("runs");
     assert_eq!(args[1].as_slice::<half::f16>().expect("f16"), [half::f16::ONE; 2]);
 }
-
-#[test]
-#[ignore = "a measurement"]
-fn speed_of_a_product() {
-    let n = 128;
-    let mut g = Graph::new();
-    let a = g.placeholder("A", &[n, n], DType::F32);
-    let b = g.placeholder("B", &[n, n], DType::F32);
-    let zero = Expr::float(0.0, DType::F32);
-    let c = g.reduce("C", "matmul", &ty(&[n, n], DType::F32), &[n], BinaryOp::Add, zero, |i, k| {
-        a.at(&[i[0].clone(), k[0].clone()]) * b.at(&[k[0].clone(), i[1].clone()])
-    });
-    let func = create_prim_func(&g, "f", &[a.id, b.id], &[c.id]);
-    let x = f32s(&[n, n], |i| i as f32);
-    let start = std::time::Instant::now();
-    run(&func, &mut [x.clone(), x.clone(), x]).expect("runs");
-    println!("{:.1} ns a multiply-add", start.elapsed().as_nanos() as f64 / (n * n * n) as f64);
-}
