@@ -4,10 +4,10 @@ use super::attrs::{Conv, Conv1dAttrs, Conv2dAttrs, Conv3dAttrs, ConvKind};
 use super::geometry::Geometry;
 use super::kernel::forward;
 use crate::eval::Value;
-use crate::op::check::{ranked, same_dim, shape_of, size};
+use crate::op::check::{same_dim, shape_of, size};
 use crate::op::nn::dense::product_dtype;
 use crate::op::num::{acc_dtype, read, with_acc, write};
-use crate::op::util::{NUMERIC, accumulator, tensor_type};
+use crate::op::util::{NUMERIC, accumulator};
 use crate::op::window::Window;
 use crate::op::{FusePattern, Lower, OpDef, OpError, Purity, stages};
 use crate::te::{self, Graph};
@@ -92,9 +92,8 @@ pub(super) fn kernel_and_channels(
 
 fn infer(args: &[Type], conv: &Conv) -> Result<Type, OpError> {
     let dtype = product_dtype(args, conv.out_dtype)?;
-    let rank = conv.axes + 2;
-    let data = conv.data_order()?.dims(ranked(args, 0, rank)?);
-    let weight = conv.kernel_order("OI")?.dims(ranked(args, 1, rank)?);
+    let data = conv.data_order()?.dims(args, 0)?;
+    let weight = conv.kernel_order("OI")?.dims(args, 1)?;
     let groups = conv.groups()?;
     let divides = |o: usize, groups: usize| o.is_multiple_of(groups).then_some(o);
     let (kernel, channels) = kernel_and_channels(conv, &weight, 0, divides)?;
@@ -110,12 +109,12 @@ fn infer(args: &[Type], conv: &Conv) -> Result<Type, OpError> {
     for (window, dim) in conv.windows(&kernel)?.iter().zip(&data[2..]) {
         shape.push(window.count_dim(dim, false)?);
     }
-    tensor_type(conv.out_order()?.arrange(&shape), dtype)
+    conv.out_order()?.tensor_type(&shape, dtype)
 }
 
 fn backward(args: &[Type], conv: &Conv) -> Vec<(usize, Type)> {
     let weight = || {
-        let data = conv.data_order().ok()?.dims(ranked(args, 0, conv.axes + 2).ok()?);
+        let data = conv.data_order().ok()?.dims(args, 0).ok()?;
         let groups = conv.groups().ok()?;
         let input = data[1].as_static().filter(|c| c.is_multiple_of(groups))? / groups;
         let mut shape = vec![usize::try_from(conv.channels?).ok()?, input];

@@ -5,10 +5,10 @@ use super::geometry::Geometry;
 use super::kernel::transposed;
 use super::plain::kernel_and_channels;
 use crate::eval::Value;
-use crate::op::check::{ranked, same_dim, shape_of};
+use crate::op::check::{same_dim, shape_of};
 use crate::op::nn::dense::product_dtype;
 use crate::op::num::{acc_dtype, read, with_acc, write};
-use crate::op::util::{NUMERIC, accumulator, tensor_type};
+use crate::op::util::{NUMERIC, accumulator};
 use crate::op::window::Window;
 use crate::op::{FusePattern, Lower, OpDef, OpError, Purity, stages};
 use crate::te::{self, Graph};
@@ -65,9 +65,8 @@ fn spread(window: &Window, count: &Dim, output_padding: usize) -> Result<Dim, Op
 
 fn infer(args: &[Type], conv: &Conv) -> Result<Type, OpError> {
     let dtype = product_dtype(args, conv.out_dtype)?;
-    let rank = conv.axes + 2;
-    let data = conv.data_order()?.dims(ranked(args, 0, rank)?);
-    let weight = conv.kernel_order("IO")?.dims(ranked(args, 1, rank)?);
+    let data = conv.data_order()?.dims(args, 0)?;
+    let weight = conv.kernel_order("IO")?.dims(args, 1)?;
     let groups = conv.groups()?;
     let (kernel, channels) = kernel_and_channels(conv, &weight, 1, usize::checked_mul)?;
     let input = same_dim(1, "the number of input channels", &weight[0], &data[1])?;
@@ -79,12 +78,12 @@ fn infer(args: &[Type], conv: &Conv) -> Result<Type, OpError> {
     for ((window, dim), extra) in conv.windows(&kernel)?.iter().zip(&data[2..]).zip(extra) {
         shape.push(spread(window, dim, extra)?);
     }
-    tensor_type(conv.out_order()?.arrange(&shape), dtype)
+    conv.out_order()?.tensor_type(&shape, dtype)
 }
 
 fn backward(args: &[Type], conv: &Conv) -> Vec<(usize, Type)> {
     let weight = || {
-        let data = conv.data_order().ok()?.dims(ranked(args, 0, conv.axes + 2).ok()?);
+        let data = conv.data_order().ok()?.dims(args, 0).ok()?;
         let channels = usize::try_from(conv.channels?).ok()?;
         let mut shape = vec![data[1].clone(), (channels / conv.groups().ok()?).into()];
         shape.extend(conv.kernel_size().ok()??.into_iter().map(Dim::Static));

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::coords::{Method, Nearest, Resize, Taps, Transform, weight_expr};
 use crate::eval::Value;
-use crate::op::check::{dtype_in, one_of, ranked, shape_of, sizes};
+use crate::op::check::{dtype_in, one_of, shape_of, sizes};
 use crate::op::layout::Order;
 use crate::op::num::{Real, acc_dtype, read, with_acc, write};
-use crate::op::util::{NUMERIC, tensor_type};
+use crate::op::util::NUMERIC;
 use crate::op::{Attrs, FusePattern, Lower, OpAttrs, OpDef, OpError, Purity, no_backward};
 use crate::op_attrs;
 use crate::scalar::{CmpOp, Convert, Scalar, UnaryOp};
@@ -227,11 +227,7 @@ impl Plan {
 
 fn infer(args: &[Type], plan: &Plan) -> Result<Type, OpError> {
     let dtype = dtype_in(args, 0, NUMERIC)?;
-    let rank = match &plan.sizes {
-        Sizes::Given(sizes) => sizes.len() + 2,
-        Sizes::Times(scales) => scales.len() + 2,
-    };
-    let data = plan.order.dims(ranked(args, 0, rank)?);
+    let data = plan.order.dims(args, 0)?;
     let output = plan.output(&data[2..]);
     for (from, to) in data[2..].iter().zip(&output) {
         if from.as_static() == Some(0) && to.as_static() != Some(0) {
@@ -239,7 +235,7 @@ fn infer(args: &[Type], plan: &Plan) -> Result<Type, OpError> {
         }
     }
     let shape = [&data[..2], &output].concat();
-    tensor_type(plan.order.arrange(&shape), plan.out_dtype.unwrap_or(dtype))
+    plan.order.tensor_type(&shape, plan.out_dtype.unwrap_or(dtype))
 }
 
 /// Resizes one axis of a dense array of `outer` by `n` by `inner` elements.

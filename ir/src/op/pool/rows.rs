@@ -9,10 +9,10 @@ use super::lower::lower;
 use super::span::Span;
 use crate::dispatch;
 use crate::eval::Value;
-use crate::op::check::{dtype_in, ranked, shape_of};
+use crate::op::check::{dtype_in, shape_of};
 use crate::op::num::{Acc, acc_dtype, larger, read, with_acc, write};
 use crate::op::stages;
-use crate::op::util::{NUMERIC, elements, tensor_type};
+use crate::op::util::{NUMERIC, elements};
 use crate::op::{Attrs, FusePattern, Lower, OpDef, OpError, Purity, no_backward};
 use crate::scalar::{Convert, Scalar};
 use crate::tensor::Tensor;
@@ -86,12 +86,12 @@ rows! {
 /// The type of a pooling's result.
 pub(super) fn infer(args: &[Type], pool: &Pool) -> Result<Type, OpError> {
     let dtype = dtype_in(args, 0, NUMERIC)?;
-    let data = pool.order()?.dims(ranked(args, 0, pool.axes + 2)?);
+    let data = pool.order()?.dims(args, 0)?;
     let mut shape = data[..2].to_vec();
     for (area, dim) in pool.areas.iter().zip(&data[2..]) {
         shape.push(area.count_dim(dim)?);
     }
-    tensor_type(pool.out_order()?.arrange(&shape), dtype)
+    pool.out_order()?.tensor_type(&shape, dtype)
 }
 
 /// The spans of three axes, leading ones trivial, and the elements of a plane.

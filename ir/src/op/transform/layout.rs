@@ -4,11 +4,11 @@ use crate::op::OpError;
 
 /// A dimension's letter, in upper case.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Letter(pub char);
+pub(in crate::op) struct Letter(pub char);
 
 /// One dimension of a layout: all or the outer part of a letter, or an inner part of fixed size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Part {
+pub(in crate::op) struct Part {
     /// Which letter.
     pub letter: Letter,
     /// The size of an inner part.
@@ -17,7 +17,7 @@ pub(super) struct Part {
 
 /// The dimensions of a layout, outermost first.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct DataLayout {
+pub(in crate::op) struct DataLayout {
     /// The dimensions.
     pub parts: Vec<Part>,
 }
@@ -25,7 +25,7 @@ pub(super) struct DataLayout {
 impl DataLayout {
     /// Reads a layout: an upper-case letter is a dimension, a number and a lower-case letter
     /// an inner part of it.
-    pub(super) fn parse(text: &str) -> Result<DataLayout, OpError> {
+    pub(in crate::op) fn parse(text: &str) -> Result<DataLayout, OpError> {
         let bad = |why: &str| OpError::new(format!("\"{text}\" is no layout: {why}"));
         let mut parts: Vec<Part> = Vec::new();
         let mut digits = String::new();
@@ -59,17 +59,22 @@ impl DataLayout {
     }
 
     /// The letters, in the order of their outer parts.
-    pub(super) fn letters(&self) -> Vec<Letter> {
+    pub(in crate::op) fn letters(&self) -> Vec<Letter> {
         self.parts.iter().filter(|p| p.factor.is_none()).map(|p| p.letter).collect()
     }
 
+    /// The size of an inner part.
+    pub(in crate::op) fn factor(&self, part: usize) -> Option<usize> {
+        self.parts[part].factor
+    }
+
     /// True if no dimension is split.
-    pub(super) fn is_plain(&self) -> bool {
+    pub(in crate::op) fn is_plain(&self) -> bool {
         self.parts.iter().all(|p| p.factor.is_none())
     }
 
     /// True if both layouts are of the same letters.
-    pub(super) fn same_letters(&self, other: &DataLayout) -> bool {
+    pub(in crate::op) fn same_letters(&self, other: &DataLayout) -> bool {
         let (mut a, mut b) = (self.letters(), other.letters());
         a.sort();
         b.sort();
@@ -77,7 +82,7 @@ impl DataLayout {
     }
 
     /// The dimensions of a letter, the outer part first, then inner parts from left to right.
-    pub(super) fn parts_of(&self, letter: Letter) -> impl Iterator<Item = usize> + '_ {
+    pub(in crate::op) fn parts_of(&self, letter: Letter) -> impl Iterator<Item = usize> + '_ {
         let of = move |inner: bool| {
             let parts = self.parts.iter().enumerate();
             parts.filter(move |(_, p)| p.letter == letter && p.factor.is_some() == inner).map(|(i, _)| i)
@@ -86,7 +91,7 @@ impl DataLayout {
     }
 
     /// The product of a letter's inner parts.
-    pub(super) fn inner_size(&self, letter: Letter) -> usize {
+    pub(in crate::op) fn inner_size(&self, letter: Letter) -> usize {
         let factors = self.parts.iter().filter(|p| p.letter == letter).filter_map(|p| p.factor);
         factors.fold(1, usize::saturating_mul)
     }

@@ -4,7 +4,7 @@ pub mod create;
 mod dims;
 pub mod einsum;
 pub mod join;
-mod layout;
+pub(super) mod layout;
 pub mod mask;
 pub mod order;
 mod reindex;
