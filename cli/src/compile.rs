@@ -13,7 +13,7 @@ use fermata_passes::lower::group_to_te::group_to_te;
 use fermata_passes::lower::plan::Program;
 use fermata_passes::lower::{bound, lower, lower_within};
 use fermata_passes::manager;
-use fermata_passes::pass::PassDef;
+use fermata_passes::pass::{OptionValue, PassDef};
 use fermata_passes::pipeline::{self, Level, Pipeline};
 use fermata_passes::target::{CUDA_SMS, CpuTarget, CudaTarget, Target};
 use fermata_runtime::detect;
@@ -82,7 +82,7 @@ pub fn target(args: &PipelineArgs) -> Result<CpuTarget, Failure> {
 /// If a pass is unknown; exit code 2.
 pub fn pipeline(driver: &Driver, args: &PipelineArgs, watch: &WatchArgs) -> Result<Pipeline, Failure> {
     let mut chosen = match &args.passes {
-        Some(text) => pipeline::parse(text, &driver.passes).map_err(Failure::from_usage)?,
+        Some(text) => read_files(pipeline::parse(text, &driver.passes).map_err(Failure::from_usage)?)?,
         None => pipeline::standard(Level(args.level)),
     };
     if let Some(scheme) = &args.quantize {
@@ -106,6 +106,20 @@ pub fn pipeline(driver: &Driver, args: &PipelineArgs, watch: &WatchArgs) -> Resu
         chosen.steps.truncate(place + 1);
     }
     Ok(chosen)
+}
+
+/// The pipeline with the contents of the files that its options name.
+fn read_files(mut pipeline: Pipeline) -> Result<Pipeline, Failure> {
+    for (_, value) in pipeline.steps.iter_mut().flat_map(|s| &mut s.options) {
+        if let OptionValue::File { path, contents } = value
+            && !path.is_empty()
+        {
+            let read = std::fs::read_to_string(&**path)
+                .map_err(|e| Failure::usage(format!("cannot read `{path}`: {e}")))?;
+            *contents = Some(read.into());
+        }
+    }
+    Ok(pipeline)
 }
 
 fn pass_named(driver: &Driver, name: &str) -> Result<&'static PassDef, Failure> {

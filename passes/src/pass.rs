@@ -1,6 +1,8 @@
 //! What a pass is: a named, documented, optioned function over a module.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::expr::{ExprId, Module};
@@ -32,7 +34,7 @@ pub enum FloatClass {
 }
 
 /// A typed option of a pass: `--passes=fold_constant{max_elements=1000}`.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct OptionDef {
     /// The name.
     pub name: &'static str,
@@ -43,7 +45,7 @@ pub struct OptionDef {
 }
 
 /// The value of an option.
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum OptionValue {
     /// A truth value.
     Bool(bool),
@@ -51,6 +53,23 @@ pub enum OptionValue {
     Int(i64),
     /// One of some words; the first of a default is the default.
     Word(&'static str),
+    /// Any text without quotation marks.
+    Text(Cow<'static, str>),
+    /// A file that is read before the passes run; no file where the path is empty.
+    File {
+        /// Its path.
+        path: Cow<'static, str>,
+        /// What it holds, once somebody has read it: passes read no files.
+        contents: Option<Arc<str>>,
+    },
+}
+
+impl OptionValue {
+    /// No text, as a default.
+    pub const NO_TEXT: OptionValue = OptionValue::Text(Cow::Borrowed(""));
+
+    /// No file, as a default.
+    pub const NO_FILE: OptionValue = OptionValue::File { path: Cow::Borrowed(""), contents: None };
 }
 
 /// The highest `-O` level.
@@ -118,8 +137,8 @@ impl PassContext {
     /// If the pass has declared no integer option of this name.
     pub fn int(&self, name: &str) -> i64 {
         match self.option(name) {
-            OptionValue::Int(n) => n,
-            OptionValue::Bool(_) | OptionValue::Word(_) => unreachable!("`{name}` is declared an integer"),
+            OptionValue::Int(n) => *n,
+            _ => unreachable!("`{name}` is declared an integer"),
         }
     }
 
@@ -129,8 +148,8 @@ impl PassContext {
     /// If the pass has declared no such option of this name.
     pub fn bool(&self, name: &str) -> bool {
         match self.option(name) {
-            OptionValue::Bool(b) => b,
-            OptionValue::Int(_) | OptionValue::Word(_) => unreachable!("`{name}` is declared a truth value"),
+            OptionValue::Bool(b) => *b,
+            _ => unreachable!("`{name}` is declared a truth value"),
         }
     }
 
@@ -141,17 +160,47 @@ impl PassContext {
     pub fn word(&self, name: &str) -> &'static str {
         match self.option(name) {
             OptionValue::Word(word) => word,
-            OptionValue::Int(_) | OptionValue::Bool(_) => unreachable!("`{name}` is declared a word"),
+            _ => unreachable!("`{name}` is declared a word"),
         }
     }
 
-    fn option(&self, name: &str) -> OptionValue {
-        let found = self.options.iter().find(|(n, _)| *n == name);
-        found.expect("the manager sets every declared option").1
+    /// The value of an option that is any text.
+    ///
+    /// # Panics
+    /// If the pass has declared no such option of this name.
+    pub fn text(&self, name: &str) -> Cow<'static, str> {
+        match self.option(name) {
+            OptionValue::Text(text) => text.clone(),
+            _ => unreachable!("`{name}` is declared a text"),
+        }
     }
 
-    /// Takes one rewrite's worth of fuel; false if there is none left, and the rewrite must not be done.
-    pub fn take_fuel(&mut self) -> bool {
+    /// The path and the contents of a file that an option names, `None` if it names none.
+    ///
+    /// # Errors
+    /// If nobody has read the file.
+    ///
+    /// # Panics
+    /// If the pass has declared no such option of this name.
+    pub fn file(&self, name: &str) -> Result<Option<(Cow<'static, str>, Arc<str>)>, Diagnostic> {
+        match self.option(name) {
+            OptionValue::File { path, .. } if path.is_empty() => Ok(None),
+            OptionValue::File { path, contents: Some(contents) } => {
+                Ok(Some((path.clone(), contents.clone())))
+            }
+            OptionValue::File { path, contents: None } => {
+                Err(Diagnostic::error(Code::PASS, format!("the file `{path}` has not been read")))
+            }
+            _ => unreachable!("`{name}` is declared a file"),
+        }
+    }
+
+    fn option(&self, name: &str) -> &OptionValue {
+        let found = self.options.iter().find(|(n, _)| *n == name);
+        &found.expect("the manager sets every declared option").1
+    }
+
+    fn take_fuel(&mut self) -> bool {
         match &mut self.fuel {
             Some(0) => return false,
             Some(n) => *n -= 1,
@@ -161,18 +210,38 @@ impl PassContext {
         true
     }
 
-    /// As [`PassContext::take_fuel`], for a rewrite of an expression by a rule, which is counted and,
-    /// if it is the last one that may be done, remembered.
+    /// Takes one rewrite's worth of fuel for a rewrite of an expression by a rule, which is counted
+    /// and, if it is the last one that may be done, remembered; false if there is none left, and
+    /// the rewrite must not be done.
     pub fn fire(&mut self, rule: &'static str, module: &Module, at: ExprId) -> bool {
+        let of = || module.as_op_call(at).map_or_else(String::new, |(op, _)| format!(", of `{op}`"));
+        self.fire_named(rule, module, at, of)
+    }
+
+    /// As [`PassContext::fire`], with what the rewrite is of in words: `, of `@f``.
+    pub fn fire_named(
+        &mut self,
+        rule: &'static str,
+        module: &Module,
+        at: ExprId,
+        of: impl FnOnce() -> String,
+    ) -> bool {
         if !self.take_fuel() {
             return false;
         }
         *self.fired.entry(rule).or_default() += 1;
         if self.fuel == Some(0) {
-            let of = module.as_op_call(at).map_or_else(String::new, |(op, _)| format!(", of `{op}`"));
-            let rewrite = Diagnostic::warning(Code::PASS, format!("{rule}{of}"));
+            let rewrite = Diagnostic::warning(Code::PASS, format!("{rule}{}", of()));
             self.last_rewrite = Some(rewrite.at(module.spans[at].clone()));
         }
         true
+    }
+
+    /// Remarks on an expression, in words that are only made where remarks are wanted.
+    pub fn remark(&mut self, module: &Module, at: ExprId, message: impl FnOnce() -> String) {
+        if self.want_remarks {
+            let remark = Diagnostic::warning(Code::PASS, message());
+            self.remarks.push(remark.at(module.spans[at].clone()));
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! Pipelines: flat lists of named steps, the standard ones and those that a user writes.
 //!
-//! Text form: `fold_constant,fuse_ops{max_depth=64 fuse=True}`. Printing a pipeline gives a
-//! text that parses to the same.
+//! Text form: `fold_constant,fuse_ops{max_depth=64 fuse=True}`. A value with
+//! blanks or braces in it stands in quotation marks: `annotate_target{ops="add, nn.relu"}`. Printing a pipeline gives
+//! a text that parses to the same.
 
 use std::fmt;
 
@@ -68,9 +69,9 @@ impl Step {
 }
 
 fn default_value(option: &OptionDef) -> OptionValue {
-    match option.default {
+    match &option.default {
         OptionValue::Word(words) => OptionValue::Word(words.split('|').next().unwrap_or(words)),
-        value => value,
+        value => value.clone(),
     }
 }
 
@@ -124,6 +125,19 @@ impl<'a> Reader<'a> {
         &rest[..end]
     }
 
+    /// What reaches to the next blank or brace, or stands between quotation marks; `None` if those are
+    /// not closed.
+    fn value(&mut self) -> Option<&'a str> {
+        if !self.take('"') {
+            let value = plain(self.rest());
+            self.at += value.len();
+            return Some(value);
+        }
+        let value = self.rest().split('"').next().unwrap_or_default();
+        self.at += value.len();
+        self.take('"').then_some(value)
+    }
+
     /// An error that shows the text with a caret under the byte `at`.
     fn error(&self, at: usize, message: impl Into<String>) -> Diagnostic {
         let column = self.text[..at].chars().count();
@@ -174,19 +188,24 @@ fn option(reader: &mut Reader<'_>, step: &mut Step) -> Result<(), Diagnostic> {
         });
     };
     let value_at = reader.at + 1;
-    let text = if reader.take('=') { reader.word() } else { "" };
+    let text = if reader.take('=') { reader.value() } else { Some("") };
     let definition = &step.pass.options[index];
+    let Some(text) = text else {
+        return Err(reader.error(value_at, format!("the value of `{name}` is not closed with `\"`")));
+    };
     let Some(value) = option_value(definition, text) else {
         let wanted = match definition.default {
             OptionValue::Bool(_) => "True or False".to_string(),
             OptionValue::Int(_) => "an integer".to_string(),
             OptionValue::Word(words) => format!("one of {}", words.replace('|', ", ")),
+            OptionValue::Text(_) => "a text".to_string(),
+            OptionValue::File { .. } => "a file".to_string(),
         };
         let at = value_at.min(reader.text.len());
         let error = reader.error(at, format!("the option `{name}` of `{pass}` takes {wanted}"));
         let words = match definition.default {
             OptionValue::Bool(_) => "True|False",
-            OptionValue::Int(_) => "",
+            OptionValue::Int(_) | OptionValue::Text(_) | OptionValue::File { .. } => "",
             OptionValue::Word(words) => words,
         };
         return Err(match nearest(text, words.split('|')) {
@@ -207,6 +226,8 @@ fn option_value(option: &OptionDef, text: &str) -> Option<OptionValue> {
         },
         OptionValue::Int(_) => text.parse().ok().map(OptionValue::Int),
         OptionValue::Word(words) => words.split('|').find(|w| *w == text).map(OptionValue::Word),
+        OptionValue::Text(_) => Some(OptionValue::Text(text.to_owned().into())),
+        OptionValue::File { .. } => Some(OptionValue::File { path: text.to_owned().into(), contents: None }),
     }
 }
 
@@ -238,8 +259,20 @@ impl fmt::Display for OptionValue {
             OptionValue::Bool(false) => f.write_str("False"),
             OptionValue::Int(n) => write!(f, "{n}"),
             OptionValue::Word(word) => f.write_str(word),
+            OptionValue::Text(text) => value(f, text),
+            OptionValue::File { path, .. } => value(f, path),
         }
     }
+}
+
+/// The start of a text that is a value without quotation marks.
+fn plain(text: &str) -> &str {
+    text.split(|c: char| c.is_whitespace() || c == '}').next().unwrap_or_default()
+}
+
+/// A text as a value, in quotation marks where it needs them.
+fn value(f: &mut fmt::Formatter<'_>, text: &str) -> fmt::Result {
+    if plain(text).len() == text.len() { f.write_str(text) } else { write!(f, "\"{text}\"") }
 }
 
 #[cfg(test)]
@@ -255,6 +288,8 @@ mod tests {
         }
         let text = "fold_constant,fuse_ops{max_depth=64 fuse=False}";
         assert_eq!(parse(text, &table).expect("parses").to_string(), text);
+        let text = "merge_composite{file=a.relay patterns=\"a, b\"}";
+        assert_eq!(parse(text, &table).expect("parses").to_string(), text);
     }
 
     #[test]
@@ -268,6 +303,7 @@ mod tests {
         assert_eq!(error("fuse_ops{max_dpeth=3}").help.as_deref(), Some("did you mean `max_depth`?"));
         assert!(error("fuse_ops{max_depth=x}").message.contains("an integer"));
         assert!(error("fuse_ops{max_depth=3").message.contains("not closed"));
+        assert!(error("merge_composite{patterns=\"a,b}").message.contains("not closed with `\"`"));
         assert!(error("infer_type fuse_ops").message.contains("`,`"));
     }
 }

@@ -38,6 +38,7 @@ pub const PASSES: &[&PassDef] = &[
     &fuse::PASS,
     &relay::defuse_ops::PASS,
     &relay::label_ops::PASS,
+    &relay::merge_composite::PASS,
 ];
 
 /// Passes by name: the built-in ones and a user's own.

@@ -62,7 +62,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     let families = families(module, to_batch, constant);
     let mut plan = Plan { to_batch, family_of: BTreeMap::new(), families: Vec::new(), sums: BTreeMap::new() };
     for members in families.into_values().filter(|m| m.len() >= least) {
-        if !context.take_fuel() {
+        if !context.fire("combine products of one input", module, members[0]) {
             break;
         }
         plan.add(module, members);

@@ -32,7 +32,7 @@ fn defused(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Opti
     let Expr::Call(call) = &module.exprs[expr] else { return None };
     let Callee::Expr(callee) = call.callee else { return None };
     let Expr::Func(func) = &module.exprs[callee] else { return None };
-    if !is_primitive(func) || !context.take_fuel() {
+    if !is_primitive(func) || !context.fire("take a group apart", module, expr) {
         return None;
     }
     let (func, args) = (func.clone(), call.args.clone());

@@ -78,7 +78,7 @@ fn expanded(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Opt
         _ => return None,
     };
     let Type::Func(ty) = module.types[expr].clone() else { return None };
-    if !ty.type_params.is_empty() || !context.take_fuel() {
+    if !ty.type_params.is_empty() || !context.fire("write a value as a function", module, expr) {
         return None;
     }
     let params: Vec<VarId> =

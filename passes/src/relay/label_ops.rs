@@ -40,7 +40,8 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
 
 fn labelled(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Option<ExprId> {
     let Expr::Func(func) = &module.exprs[expr] else { return None };
-    if !is_primitive(func) || func.attrs.contains_key("hash") || !context.take_fuel() {
+    if !is_primitive(func) || func.attrs.contains_key("hash") || !context.fire("label a group", module, expr)
+    {
         return None;
     }
     let mut func = func.clone();

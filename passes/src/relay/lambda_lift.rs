@@ -4,6 +4,9 @@
 //! parameters, and every call passes it on. That is how a recursion of a let, such as ONNX's
 //! `Loop`, becomes a function that a plan can call. A variable that is used in any other way
 //! keeps its closure, and so does one that shares binders with what stands outside of it.
+//!
+//! A function that is called where it is written, such as a composite, is put in the place of its
+//! call first ([`apply`](super::apply)).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -23,7 +26,7 @@ pub static PASS: PassDef = PassDef {
     name: "lambda_lift",
     relay_name: "LambdaLift",
     level: 0,
-    doc: "make closures that are only called global functions, which take what they captured",
+    doc: "make closures that are only called global functions, and put functions in the place of their one call",
     options: &[],
     requires: &["infer_type"],
     takes: Stage::Relay,
@@ -33,9 +36,9 @@ pub static PASS: PassDef = PassDef {
 };
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
+    let mut outcome = super::apply::apply(module, context);
     let escaping = escaping(module);
-    let mut names: BTreeSet<String> = module.globals.values().map(|g| g.name.to_string()).collect();
-    let mut outcome = Outcome::Unchanged;
+    let mut names = names(module);
     for (global, func) in owned_functions(module) {
         let owner = module.globals[global].name.clone();
         let body = rebuild(module, func.body, &mut |module, old, new| {
@@ -124,7 +127,13 @@ fn shares_binders(module: &Module, root: ExprId, bound: ExprId) -> bool {
     outside.into_iter().any(|e| walk::children(&module.exprs[e]).iter().any(|c| binding.contains(c)))
 }
 
-fn unique(name: String, names: &mut BTreeSet<String>) -> String {
+/// The names of all global functions, live or not.
+pub(super) fn names(module: &Module) -> BTreeSet<String> {
+    module.globals.values().map(|g| g.name.to_string()).collect()
+}
+
+/// The name, with a number behind it if it is taken; it is taken then.
+pub(super) fn unique(name: String, names: &mut BTreeSet<String>) -> String {
     let mut found = name.clone();
     let mut count = 0;
     while !names.insert(found.clone()) {

@@ -1,11 +1,13 @@
 //! Passes over tensor-level programs, a file a pass.
 
 pub mod alter_op_layout;
+mod apply;
 pub mod canonicalize_cast;
 pub mod canonicalize_ops;
 pub mod combine_branches;
 pub mod combine_parallel;
 pub mod common_subexpr;
+pub mod composite;
 pub mod dead_code;
 pub mod defuse_ops;
 pub mod div_to_mul;
@@ -19,6 +21,7 @@ pub mod infer_type;
 pub mod inline;
 pub mod label_ops;
 pub mod lambda_lift;
+pub mod merge_composite;
 pub mod normal_form;
 pub mod quantize;
 pub mod remove_unused_functions;

@@ -82,15 +82,20 @@ fn to_graph(module: &mut Module, context: &mut PassContext) -> Result<Outcome, D
 }
 
 fn to_a_normal(module: &mut Module, _: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    bind_steps(module, &mut |_| true)
+    bind_steps(module, &mut |_, _, _| true)
 }
 
 fn to_basic_block(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    bind_steps(module, &mut |across| across && context.take_fuel())
+    bind_steps(module, &mut |module, expr, across| {
+        across && context.fire("bind what several scopes share", module, expr)
+    })
 }
 
-/// Binds expressions by lets: those that `wanted` says so of, told whether several scopes use it.
-fn bind_steps(module: &mut Module, wanted: &mut dyn FnMut(bool) -> bool) -> Result<Outcome, Diagnostics> {
+/// Says whether an expression is bound, told whether several scopes use it.
+type Wanted<'a> = dyn FnMut(&Module, ExprId, bool) -> bool + 'a;
+
+/// Binds expressions by lets: those that `wanted` says so of.
+fn bind_steps(module: &mut Module, wanted: &mut Wanted<'_>) -> Result<Outcome, Diagnostics> {
     let mut outcome = Outcome::Unchanged;
     for (global, func) in owned_functions(module) {
         let body = ANormal::new(module, func.body, wanted).run(func.body);
@@ -126,11 +131,11 @@ struct ANormal<'a> {
     counter: u32,
     /// Set for expressions that scopes besides the one they are bound in use.
     across: SecondaryMap<ExprId, bool>,
-    wanted: &'a mut dyn FnMut(bool) -> bool,
+    wanted: &'a mut Wanted<'a>,
 }
 
 impl<'a> ANormal<'a> {
-    fn new(module: &'a mut Module, body: ExprId, wanted: &'a mut dyn FnMut(bool) -> bool) -> ANormal<'a> {
+    fn new(module: &'a mut Module, body: ExprId, wanted: &'a mut Wanted<'a>) -> ANormal<'a> {
         let order = walk::post_order(module, &[body]);
         let mut this = ANormal {
             module,
@@ -204,10 +209,13 @@ impl<'a> ANormal<'a> {
         let atom = match &self.module.exprs[old] {
             Expr::Let { body, .. } => self.atom[*body].expect("operands come first"),
             Expr::Var(_) | Expr::Global(_) | Expr::Op(_) | Expr::Ctor(_) => old,
-            _ if (self.wanted)(self.across[old] && !matches!(self.module.exprs[old], Expr::Const(_))) => {
-                self.bind(old, new, scope)
+            other => {
+                let across = self.across[old] && !matches!(other, Expr::Const(_));
+                match (self.wanted)(self.module, old, across) {
+                    true => self.bind(old, new, scope),
+                    false => new,
+                }
             }
-            _ => new,
         };
         self.atom[old] = Some(atom);
         // A let of this value that does not name the binding itself is a binding of its own.

@@ -48,7 +48,11 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     }
     let mut outcome = Outcome::Unchanged;
     for id in all {
-        if !reached.contains(&id) && context.take_fuel() {
+        let Some(func) = module.globals[id].func.as_ref().filter(|_| !reached.contains(&id)) else {
+            continue;
+        };
+        let of = || format!(", `@{}`", module.globals[id].name);
+        if context.fire_named("drop a function that nothing calls", module, func.body, of) {
             module.globals[id].func = None;
             outcome = Outcome::Changed;
         }

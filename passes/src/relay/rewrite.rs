@@ -2,12 +2,14 @@
 
 use std::collections::BTreeMap;
 
+use fermata_ir::build::Builder;
+use fermata_ir::diag::Diagnostic;
 use fermata_ir::entity::SecondaryMap;
-use fermata_ir::expr::{Expr, ExprId, Function, GlobalId, Module, VarId};
+use fermata_ir::expr::{ConstId, Expr, ExprId, Function, GlobalId, Module, VarId};
 use fermata_ir::types::Type;
 use fermata_ir::walk;
 
-use crate::fuse::is_primitive_expr;
+use crate::fuse::is_primitive;
 use crate::pass::Outcome;
 
 /// What stands for each old expression, while a function is rebuilt.
@@ -61,15 +63,92 @@ pub fn rebuild(
 }
 
 fn primitive_bodies(module: &Module, order: &[ExprId]) -> SecondaryMap<ExprId, bool> {
-    let mut inside = SecondaryMap::new();
-    for &expr in order {
+    bodies(module, order, is_primitive)
+}
+
+/// What stands in the body of a function that says what becomes of it: a group of operators, a
+/// composite, or a region for an external code generator.
+pub fn marked_bodies(module: &Module, order: &[ExprId]) -> SecondaryMap<ExprId, bool> {
+    let marks = ["Composite", "Compiler"];
+    bodies(module, order, |func| is_primitive(func) || marks.iter().any(|m| func.attrs.contains_key(*m)))
+}
+
+fn bodies(
+    module: &Module,
+    order: &[ExprId],
+    wanted: impl Fn(&Function) -> bool,
+) -> SecondaryMap<ExprId, bool> {
+    let mut inside: SecondaryMap<ExprId, bool> = SecondaryMap::new();
+    // Outer functions first, so that what is inside of one is gone through once.
+    for &expr in order.iter().rev() {
         if let Expr::Func(func) = &module.exprs[expr]
-            && is_primitive_expr(module, expr)
+            && !inside[expr]
+            && wanted(func)
         {
             walk::post_order(module, &[func.body]).into_iter().for_each(|e| inside[e] = true);
         }
     }
     inside
+}
+
+/// What an expression is the value of: all uses of a variable are one, and so are those of a constant.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Value {
+    /// Of a variable.
+    Var(VarId),
+    /// Of a constant.
+    Const(ConstId),
+    /// Of itself.
+    Expr(ExprId),
+}
+
+/// What an expression is the value of.
+pub fn value_of(module: &Module, expr: ExprId) -> Value {
+    match module.exprs[expr] {
+        Expr::Var(var) => Value::Var(var),
+        Expr::Const(constant) => Value::Const(constant),
+        _ => Value::Expr(expr),
+    }
+}
+
+/// A function over these arguments that computes `outputs`, a tuple if there are several, by copies of
+/// what is `inside`, which is in order of evaluation. Constants that it reads stay in it.
+///
+/// # Errors
+/// If what is inside is not typed.
+pub fn outline(
+    module: &mut Module,
+    inside: &[ExprId],
+    outputs: &[ExprId],
+    args: &[ExprId],
+) -> Result<Function, Diagnostic> {
+    let mut mapped: BTreeMap<Value, ExprId> = BTreeMap::new();
+    let mut params = Vec::new();
+    for (place, &arg) in args.iter().enumerate() {
+        let ty = module.types[arg].clone();
+        let (param, used) = Builder::new(module).param(&format!("p{place}"), ty);
+        params.push(param);
+        mapped.entry(value_of(module, arg)).or_insert(used);
+    }
+    let of = |module: &Module, mapped: &BTreeMap<Value, ExprId>, e: ExprId| {
+        mapped.get(&value_of(module, e)).copied().unwrap_or(e)
+    };
+    for &old in inside {
+        let operands = walk::map_children(&module.exprs[old], |c| of(module, &mapped, c));
+        if let Some(expr) = operands {
+            let ty = module.types[old].clone();
+            let id = module.add_like(expr, old);
+            module.types[id] = ty;
+            mapped.insert(Value::Expr(old), id);
+        }
+    }
+    let outputs: Vec<ExprId> = outputs.iter().map(|&o| of(module, &mapped, o)).collect();
+    let mut build = Builder::new(module);
+    let body = match outputs[..] {
+        [one] => one,
+        _ => build.tuple(&outputs)?,
+    };
+    build.function(&params, body)
 }
 
 /// The live functions, cloned, so that they can be replaced one after the other.
