@@ -39,6 +39,9 @@ pub const PASSES: &[&PassDef] = &[
     &relay::defuse_ops::PASS,
     &relay::label_ops::PASS,
     &relay::merge_composite::PASS,
+    &relay::annotate_target::PASS,
+    &relay::merge_compiler_regions::PASS,
+    &relay::partition_graph::PASS,
 ];
 
 /// Passes by name: the built-in ones and a user's own.

@@ -4,7 +4,8 @@
 
 use fermata_ir::compare::compare;
 use fermata_ir::equal::structurally_equal;
-use fermata_ir::expr::{Expr, Module};
+use fermata_ir::expr::{Expr, ExprId, Module};
+use fermata_ir::op::OpTable;
 use fermata_ir::op::broadcast::{ADD, EQUAL, MAXIMUM, MINIMUM, MULTIPLY};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::walk;
@@ -12,6 +13,7 @@ use fermata_passes::fuse::is_primitive_expr;
 use fermata_passes::manager::{self, Options};
 use fermata_passes::pass::{FloatClass, PassDef, Stage};
 use fermata_passes::pipeline::parse;
+use fermata_passes::relay::regions::region;
 use fermata_passes::table::{PASSES, PassTable};
 use fermata_testsuite::generate::{Generator, Program, Rng, evaluate, round_trip};
 
@@ -89,6 +91,33 @@ fn normal_forms_mean_the_same() {
             }
         }
     }
+}
+
+#[test]
+fn regions_mean_what_they_were_made_of() {
+    // Not all operators, so that regions have something between them.
+    let table = OpTable::standard();
+    let ops: Vec<&str> = table.iter().map(|op| op.name()).filter(|name| name.len() % 4 != 0).collect();
+    let annotate = format!("annotate_target{{target=some ops={}}}", ops.join(","));
+    let steps = [&*annotate, "merge_compiler_regions", "partition_graph", "to_graph_normal_form,fuse_ops"];
+    let mut joined = 0;
+    for seed in 0..programs(160) {
+        let program = Generator::new(8_000_000 + seed).module(16);
+        let mut passes = "merge_composite".to_owned();
+        let mut regions = Vec::new();
+        for step in steps {
+            passes = format!("{passes},{step}");
+            let changed = after(&program, &passes);
+            let told = round_trip(&changed).and_then(|()| same_results(&program, &changed));
+            if let Err(message) = told {
+                panic!("seed {seed}, {passes}: {message}");
+            }
+            let is_region = |e: &ExprId| region(&changed.module, *e).is_some();
+            regions.push(walk::reachable(&changed.module).iter().filter(|e| is_region(e)).count());
+        }
+        joined += usize::from(regions[1] < regions[0]);
+    }
+    assert!(joined > 10, "regions are joined in {joined} programs");
 }
 
 /// The program with the operands of some commuting operators the other way round.

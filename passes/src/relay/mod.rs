@@ -1,6 +1,7 @@
 //! Passes over tensor-level programs, a file a pass.
 
 pub mod alter_op_layout;
+pub mod annotate_target;
 mod apply;
 pub mod canonicalize_cast;
 pub mod canonicalize_ops;
@@ -21,9 +22,12 @@ pub mod infer_type;
 pub mod inline;
 pub mod label_ops;
 pub mod lambda_lift;
+pub mod merge_compiler_regions;
 pub mod merge_composite;
 pub mod normal_form;
+pub mod partition_graph;
 pub mod quantize;
+pub mod regions;
 pub mod remove_unused_functions;
 pub mod rewrite;
 pub mod simplify_expr;
