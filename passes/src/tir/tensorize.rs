@@ -16,7 +16,7 @@ pub mod softmax;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fermata_ir::op::conv::{CONV2D, CONV2D_PACKED};
+use fermata_ir::op::conv::CONV2D_PACKED;
 use fermata_ir::op::{Attrs, Op};
 use fermata_ir::te::{Axis, Compute, Graph, Stage, StageKind, Tensor};
 use fermata_ir::tir::{BufferId, Expr, ExprKind, Range, Region, Stmt, VarId};
@@ -89,7 +89,7 @@ enum Kind<'a> {
 fn kind<'a>(graph: &Graph, origins: &'a Origins, tensor: BufferId) -> Option<Kind<'a>> {
     if let Some(origin) = origins.get(&tensor)
         && origin.args.iter().all(|a| a.dtype == DType::F32)
-        && (origin.op.is(&CONV2D_PACKED) || origin.op.is(&CONV2D) && conv::is_depthwise(origin))
+        && (origin.op.is(&CONV2D_PACKED) || conv::channelwise(origin).is_some())
     {
         return Some(Kind::Conv(origin));
     }

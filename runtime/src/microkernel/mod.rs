@@ -11,10 +11,12 @@ mod gather_f32;
 mod gemm_f32;
 mod gemm_i8;
 mod math;
+mod pool2d_f32;
 mod quantize_i8;
 mod softmax_f32;
 mod tile_f32;
 mod vector_f32;
+mod window_f32;
 
 #[cfg(test)]
 mod tests;
@@ -36,27 +38,54 @@ pub fn lookup(name: &str, features: CpuFeatures) -> Option<IntrinsicFn> {
         "gemm_i8" => return Some(product_i8(features)),
         "quantize_i8" => return Some(quantisation_i8(features)),
         "softmax_f32" => return Some(softmax(features)),
+        "avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32" => return windows(name, features),
         _ => {}
     }
     #[cfg(target_arch = "x86_64")]
     {
         use tile_f32::{Avx2, Avx512};
         if features.avx512 {
-            return products::<Avx512>(name, depthwise_conv2d_f32::avx512);
+            return products::<Avx512>(name);
         }
         if features.avx2 {
-            return products::<Avx2>(name, depthwise_conv2d_f32::avx2);
+            return products::<Avx2>(name);
         }
     }
     let _ = features;
-    products::<Portable>(name, depthwise_conv2d_f32::portable)
+    products::<Portable>(name)
+}
+
+/// The intrinsics of windows that slide over channels, on an instruction set.
+fn windows(name: &str, features: CpuFeatures) -> Option<IntrinsicFn> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        let (wide, widest) = (features.avx2, features.avx512);
+        let found: Option<IntrinsicFn> = match name {
+            "avg_pool2d_f32" if widest => Some(pool2d_f32::avg_avx512),
+            "avg_pool2d_f32" if wide => Some(pool2d_f32::avg_avx2),
+            "depthwise_conv2d_f32" if widest => Some(depthwise_conv2d_f32::avx512),
+            "depthwise_conv2d_f32" if wide => Some(depthwise_conv2d_f32::avx2),
+            "max_pool2d_f32" if widest => Some(pool2d_f32::max_avx512),
+            "max_pool2d_f32" if wide => Some(pool2d_f32::max_avx2),
+            _ => None,
+        };
+        if found.is_some() {
+            return found;
+        }
+    }
+    let _ = features;
+    match name {
+        "avg_pool2d_f32" => Some(pool2d_f32::avg_portable),
+        "depthwise_conv2d_f32" => Some(depthwise_conv2d_f32::portable),
+        "max_pool2d_f32" => Some(pool2d_f32::max_portable),
+        _ => None,
+    }
 }
 
 /// The intrinsics on register tiles of an instruction set.
-fn products<S: Tiles>(name: &str, depthwise: IntrinsicFn) -> Option<IntrinsicFn> {
+fn products<S: Tiles>(name: &str) -> Option<IntrinsicFn> {
     Some(match name {
         "conv2d_f32" => conv2d_f32::conv2d::<S>,
-        "depthwise_conv2d_f32" => depthwise,
         "gemm_f32" => gemm_f32::gemm::<S>,
         "gemm_f32_nn" => gemm_f32::gemm_unpacked::<S, gemm_f32::ByRows>,
         "gemm_f32_nt" => gemm_f32::gemm_unpacked::<S, gemm_f32::ByColumns>,

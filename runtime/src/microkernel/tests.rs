@@ -45,7 +45,7 @@ fn check_changed(name: &str, params: &[i64], random: &mut Random, change: impl F
     for (region, extent) in extents.iter().enumerate() {
         // A gap after each innermost row, except in panels, whose vectors may be read whole.
         let panels = match name {
-            "depthwise_conv2d_f32" => false,
+            "avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32" => false,
             "conv2d_f32" => region == 2,
             _ => extent.len() == 3,
         };
@@ -220,6 +220,47 @@ fn convolutions() {
         let [oh, ow] = [h, w].map(|n: i64| (n + 2 * pad - dilation * (k - 1) - 1) / stride + 1);
         let sizes = [3, 1, oh - 1, ow, h, w, k, k, stride, stride, pad, pad, dilation, dilation];
         check("depthwise_conv2d_f32", &sizes, &mut random);
+    }
+}
+
+#[test]
+fn poolings() {
+    let mut random = Random(12);
+    for round in 0..200 {
+        let [kh, kw] = std::array::from_fn(|_| 1 + random.below(if round < 180 { 4 } else { 20 }));
+        let [sh, sw, dh, dw] = std::array::from_fn(|_| 1 + random.below(3));
+        let [ph, pw, ah, aw] = std::array::from_fn(|_| random.below(3));
+        let [h, w] = [(kh, dh), (kw, dw)].map(|(k, d)| d * (k - 1) + 1 + random.below(40));
+        // The last windows may reach past the padding.
+        let [oh, ow] = [(h, ph, ah, kh, dh, sh), (w, pw, aw, kw, dw, sw)]
+            .map(|(n, p, a, k, d, s)| (n + p + a - d * (k - 1) - 1 + random.below(2)) / s + 1);
+        let oh0 = random.below(oh as u64);
+        let count = 1 + random.below((oh - oh0) as u64);
+        let window = [1 + random.below(5), oh0, count, ow, h, w, kh, kw, sh, sw, ph, pw, dh, dw];
+        check("max_pool2d_f32", &window, &mut random);
+        let counted = if round % 2 == 0 { [0; 4] } else { [ph, pw, ah, aw] };
+        check("avg_pool2d_f32", &[&window[..], &counted].concat(), &mut random);
+    }
+    // More columns than one copy has, of several phases.
+    let wide = [2, 0, 3, 1500, 7, 3001, 3, 3, 2, 2, 0, 0, 1, 1];
+    check("max_pool2d_f32", &wide, &mut random);
+    check("avg_pool2d_f32", &[&wide[..], &[0; 4]].concat(), &mut random);
+}
+
+#[test]
+fn poolings_of_nothing_and_of_specials() {
+    let mut random = Random(13);
+    for (c, oh, ow, k) in [(0, 3, 3, 1), (2, 0, 3, 2), (2, 3, 0, 2), (2, 3, 3, 0)] {
+        let window = [c, 0, oh, ow, 3, 3, k, k, 1, 1, 0, 0, 1, 1];
+        check("max_pool2d_f32", &window, &mut random);
+        check("avg_pool2d_f32", &[&window[..], &[0; 4]].concat(), &mut random);
+    }
+    for special in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
+        let window = [2, 0, 6, 6, 12, 12, 3, 3, 2, 2, 1, 1, 1, 1];
+        let some = |data: &mut [Vec<f32>]| [0, 13, 40, 99].iter().for_each(|&i| data[1][i] = special);
+        check_changed("max_pool2d_f32", &window, &mut random, some);
+        check_changed("max_pool2d_f32", &window, &mut random, |data| data[1].fill(special));
+        check_changed("avg_pool2d_f32", &[&window[..], &[0; 4]].concat(), &mut random, some);
     }
 }
 

@@ -52,6 +52,15 @@ pub(super) trait Vector: Copy {
 
     /// `self * factor + sum`; where the instruction set has it, rounded once.
     fn multiply_add(self, factor: Self, sum: Self) -> Self;
+
+    /// Sums of lanes.
+    fn add(self, other: Self) -> Self;
+
+    /// Quotients of lanes.
+    fn divide(self, by: Self) -> Self;
+
+    /// The larger of two lanes, NaN if one is.
+    fn max(self, other: Self) -> Self;
 }
 
 /// A vector in plain Rust.
@@ -115,6 +124,22 @@ impl Vector for Plain {
     #[inline(always)]
     fn multiply_add(self, factor: Self, sum: Self) -> Self {
         Plain(std::array::from_fn(|i| self.0[i] * factor.0[i] + sum.0[i]))
+    }
+
+    #[inline(always)]
+    fn add(self, other: Self) -> Self {
+        Plain(std::array::from_fn(|i| self.0[i] + other.0[i]))
+    }
+
+    #[inline(always)]
+    fn divide(self, by: Self) -> Self {
+        Plain(std::array::from_fn(|i| self.0[i] / by.0[i]))
+    }
+
+    #[inline(always)]
+    fn max(self, other: Self) -> Self {
+        let larger = |a: f32, b: f32| if a > b || a.is_nan() { a } else { b };
+        Plain(std::array::from_fn(|i| larger(self.0[i], other.0[i])))
     }
 }
 
@@ -228,6 +253,28 @@ mod x86 {
             // SAFETY: whoever uses the type has the instruction set.
             Wide(unsafe { _mm256_fmadd_ps(self.0, factor.0, sum.0) })
         }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: whoever uses the type has the instruction set.
+            Wide(unsafe { _mm256_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn divide(self, by: Self) -> Self {
+            // SAFETY: whoever uses the type has the instruction set.
+            Wide(unsafe { _mm256_div_ps(self.0, by.0) })
+        }
+
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // The instruction gives the second operand if either is NaN.
+            // SAFETY: whoever uses the type has the instruction set.
+            unsafe {
+                let nan = _mm256_cmp_ps::<_CMP_UNORD_Q>(self.0, self.0);
+                Wide(_mm256_blendv_ps(_mm256_max_ps(self.0, other.0), self.0, nan))
+            }
+        }
     }
 
     /// 512 bits. Its methods need AVX-512 F.
@@ -307,6 +354,28 @@ mod x86 {
         fn multiply_add(self, factor: Self, sum: Self) -> Self {
             // SAFETY: whoever uses the type has the instruction set.
             Widest(unsafe { _mm512_fmadd_ps(self.0, factor.0, sum.0) })
+        }
+
+        #[inline(always)]
+        fn add(self, other: Self) -> Self {
+            // SAFETY: whoever uses the type has the instruction set.
+            Widest(unsafe { _mm512_add_ps(self.0, other.0) })
+        }
+
+        #[inline(always)]
+        fn divide(self, by: Self) -> Self {
+            // SAFETY: whoever uses the type has the instruction set.
+            Widest(unsafe { _mm512_div_ps(self.0, by.0) })
+        }
+
+        #[inline(always)]
+        fn max(self, other: Self) -> Self {
+            // The instruction gives the second operand if either is NaN.
+            // SAFETY: whoever uses the type has the instruction set.
+            unsafe {
+                let nan = _mm512_cmp_ps_mask::<_CMP_UNORD_Q>(self.0, self.0);
+                Widest(_mm512_mask_mov_ps(_mm512_max_ps(self.0, other.0), nan, self.0))
+            }
         }
     }
 }

@@ -65,19 +65,19 @@ pub static DEPTHWISE_CONV2D_F32: Intrinsic = Intrinsic {
 
 const COUNT: &str = "the number of parameters is wrong";
 
-/// Where a window lies: one dimension of a convolution.
+/// Where a window lies: one dimension of a convolution or a pooling.
 #[derive(Clone, Copy)]
-struct Window {
-    size: usize,
-    kernel: usize,
-    stride: usize,
-    pad: usize,
-    dilation: usize,
+pub(super) struct Window {
+    pub size: usize,
+    pub kernel: usize,
+    pub stride: usize,
+    pub pad: usize,
+    pub dilation: usize,
 }
 
 impl Window {
     /// The places `(kernel, input)` that output `o` reads.
-    fn taps(self, o: usize) -> impl Iterator<Item = (usize, usize)> {
+    pub fn taps(self, o: usize) -> impl Iterator<Item = (usize, usize)> {
         let place = move |k: usize| (o * self.stride + k * self.dilation).checked_sub(self.pad);
         (0..self.kernel).filter_map(move |k| place(k).filter(|&i| i < self.size).map(|i| (k, i)))
     }

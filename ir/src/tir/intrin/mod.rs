@@ -21,6 +21,7 @@ pub mod conv;
 mod gemm;
 mod gemm_i8;
 pub mod gpu;
+mod pool;
 mod quantize_i8;
 mod softmax;
 
@@ -141,6 +142,7 @@ impl Intrinsic {
 
 /// Every tensor intrinsic, sorted by name.
 pub const CATALOGUE: &[&Intrinsic] = &[
+    &pool::AVG_POOL2D_F32,
     &conv::CONV2D_F32,
     &gpu::COPY_16_BF16,
     &gpu::COPY_16_F16,
@@ -159,6 +161,7 @@ pub const CATALOGUE: &[&Intrinsic] = &[
     &gpu::LDMATRIX_X4_BF16,
     &gpu::LDMATRIX_X4_F16,
     &gpu::LDMATRIX_X4_I8,
+    &pool::MAX_POOL2D_F32,
     &gpu::MMA_M16N8K16_BF16,
     &gpu::MMA_M16N8K16_F16,
     &gpu::MMA_M16N8K32_I8,

@@ -65,7 +65,7 @@ pub fn cycles(name: &str, params: &[i64], peaks: &CpuPeaks) -> f64 {
             };
             conv2d(&window, peaks)
         }
-        "depthwise_conv2d_f32" => {
+        "avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32" => {
             let outputs = size("c") * size("oh_count") * size("ow");
             let lanes = if size("sw") == 1 { peaks.lanes as f64 } else { 2.0 };
             (outputs * (size("kh") * size("kw") + 3)) as f64 / lanes
@@ -86,7 +86,7 @@ pub fn read_elements(name: &str, region: usize, params: &[i64]) -> Option<f64> {
     let size = |name: &str| intrinsic.param(params, name).max(0);
     let channels = match (name, region) {
         ("conv2d_f32", 1) => "ic",
-        ("depthwise_conv2d_f32", 1) => "c",
+        ("avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32", 1) => "c",
         _ => return None,
     };
     let rows = (size("oh_count") - 1).max(0) * size("sh") + (size("kh") - 1).max(0) * size("dh") + 1;

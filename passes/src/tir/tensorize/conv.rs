@@ -1,11 +1,13 @@
-//! Convolutions in NCHW: packed ones on `conv2d_f32`, depthwise ones on `depthwise_conv2d_f32`.
+//! Convolutions and poolings in NCHW: packed convolutions on `conv2d_f32`, depthwise ones on
+//! `depthwise_conv2d_f32`, poolings over windows on `max_pool2d_f32` and `avg_pool2d_f32`.
 //!
 //! A tile is some output rows of some channels of one image. A convolution of single places, which
 //! has no neighbours to see, sees its image as one column of pixels, so that a tile is any of them.
 
+mod channelwise;
 mod column;
 
-use fermata_ir::op::conv::{CONV2D_PACKED, Conv2dAttrs, Conv2dPackedAttrs};
+use fermata_ir::op::conv::{CONV2D_PACKED, Conv2dPackedAttrs};
 use fermata_ir::tir::{Expr, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
@@ -15,6 +17,8 @@ use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, var};
+use channelwise::Channelwise;
+pub use channelwise::channelwise;
 
 /// Output channels of a tile of a packed convolution, where there are as many.
 const MIN_CHANNELS: usize = 256;
@@ -22,10 +26,6 @@ const MIN_CHANNELS: usize = 256;
 /// Output pixels of a tile of a packed convolution, where there are as many: they share the
 /// weights, which come from far.
 const MIN_PIXELS: usize = 192;
-
-/// Bytes of X and Y that a tile of a depthwise convolution should touch. It does little for each,
-/// so the elementwise stage behind it should find Y in the second-level cache.
-const DEPTHWISE_BYTES: usize = 128 << 10;
 
 /// The sizes of a convolution.
 struct Conv {
@@ -43,8 +43,15 @@ struct Conv {
     strides: [usize; 2],
     padding: [usize; 2],
     dilation: [usize; 2],
-    /// Width of the weight's panels; 0 for a depthwise convolution, which has none.
-    mr: usize,
+    form: Form,
+}
+
+/// What is done with what a window sees.
+enum Form {
+    /// Products with all input channels of a group, by weights in panels of this width.
+    Packed { mr: usize },
+    /// Something for each channel alone.
+    Channelwise(Channelwise),
 }
 
 /// How it is cut into tiles.
@@ -53,19 +60,6 @@ struct Tiling {
     rows: usize,
     channel_tiles: usize,
     row_tiles: usize,
-}
-
-/// True if every channel is a group of its own, in the layout of the intrinsic.
-pub fn is_depthwise(origin: &Origin) -> bool {
-    let a: Conv2dAttrs = origin.attrs.read();
-    let (x, w) = (&origin.args[0].shape, &origin.args[1].shape);
-    &*a.data_layout == "NCHW"
-        && &*a.kernel_layout == "OIHW"
-        && matches!(&*a.out_layout, "" | "NCHW")
-        && w[1] == 1
-        && w[0] == x[1]
-        && a.groups as usize == w[0]
-        && a.out_dtype.is_none_or(|d| d == DType::F32)
 }
 
 fn pair(values: &[i64]) -> [usize; 2] {
@@ -82,15 +76,16 @@ fn leading(padding: &[i64]) -> [usize; 2] {
 }
 
 impl Conv {
+    /// # Panics
+    /// If the operator is none of those that [`super::kind`] takes for this.
     fn new(origin: &Origin, out: &[usize]) -> Conv {
+        if let Some(alone) = channelwise(origin) {
+            return alone.sizes(&origin.args[0].shape, out);
+        }
         let (x, w) = (&origin.args[0].shape, &origin.args[1].shape);
-        let (groups, mr, kernel, strides, padding, dilation) = if origin.op.is(&CONV2D_PACKED) {
-            let a: Conv2dPackedAttrs = origin.attrs.read();
-            (a.groups as usize, w[3], pair(&a.kernel_size), a.strides, a.padding, a.dilation)
-        } else {
-            let a: Conv2dAttrs = origin.attrs.read();
-            (1, 0, [w[2], w[3]], a.strides, a.padding, a.dilation)
-        };
+        debug_assert!(origin.op.is(&CONV2D_PACKED), "a convolution by panels");
+        let a: Conv2dPackedAttrs = origin.attrs.read();
+        let groups = a.groups as usize;
         Conv {
             images: out[0],
             groups,
@@ -100,18 +95,19 @@ impl Conv {
             in_channels: x[1] / groups,
             in_h: x[2],
             in_w: x[3],
-            kernel,
-            strides: pair(&strides),
-            padding: leading(&padding),
-            dilation: pair(&dilation),
-            mr,
+            kernel: pair(&a.kernel_size),
+            strides: pair(&a.strides),
+            padding: leading(&a.padding),
+            dilation: pair(&a.dilation),
+            form: Form::Packed { mr: w[3] },
         }
     }
 
     /// Whether every output pixel is made of the input pixel at its place.
     fn is_pointwise(&self) -> bool {
         let same = [self.in_h, self.in_w] == [self.out_h, self.out_w];
-        self.mr > 0 && same && self.kernel == [1, 1] && self.strides == [1, 1] && self.padding == [0, 0]
+        let packed = matches!(self.form, Form::Packed { .. });
+        packed && same && self.kernel == [1, 1] && self.strides == [1, 1] && self.padding == [0, 0]
     }
 
     /// The same of an image that is one column of pixels.
@@ -125,23 +121,23 @@ impl Conv {
     }
 
     fn tiling(&self, goal: &Goal<'_>) -> Tiling {
-        let [rows, channels] = match self.mr {
-            0 => self.depthwise_tile(goal),
-            _ => self.packed_tile(goal),
+        let [rows, channels] = match self.form {
+            Form::Channelwise(_) => channelwise::tile(self, goal),
+            Form::Packed { mr } => self.packed_tile(mr, goal),
         };
         let (channel_tiles, row_tiles) = (self.channels.div_ceil(channels), self.out_h.div_ceil(rows));
         Tiling { channels, rows, channel_tiles, row_tiles }
     }
 
     /// Rows and channels of a tile of a packed convolution.
-    fn packed_tile(&self, goal: &Goal<'_>) -> [usize; 2] {
+    fn packed_tile(&self, mr: usize, goal: &Goal<'_>) -> [usize; 2] {
         let peaks = goal.target.peaks();
         // Pixels of a column come in whole vectors.
         let step = if self.out_w == 1 { peaks.lanes } else { 1 };
         let heights = (1..).map(|i| i * step).take_while(|&r| r < self.out_h).chain([self.out_h.max(1)]);
-        let widths = || (1..=self.channels.div_ceil(self.mr)).map(|c| c * self.mr);
+        let widths = || (1..=self.channels.div_ceil(mr)).map(|c| c * mr);
         let candidates = heights.flat_map(|r| widths().map(move |c| [r, c]));
-        goal.choose(self.raw_tile(), candidates, |[rows, channels]| {
+        goal.choose(self.raw_tile(mr), candidates, |[rows, channels]| {
             let cost = |rows: usize, channels: usize| {
                 let depth = self.in_channels * self.kernel[0] * self.kernel[1];
                 let (places, stride) = (self.kernel[1], self.strides[1]);
@@ -153,7 +149,7 @@ impl Conv {
     }
 
     /// Rows and channels of a tile of the fastest packed convolution.
-    fn raw_tile(&self) -> [usize; 2] {
+    fn raw_tile(&self, mr: usize) -> [usize; 2] {
         let rows = (TILE_FLOPS / self.flops(self.channels, 1).max(1)).max(1);
         let rows = rows.max(MIN_PIXELS.div_ceil(self.out_w.max(1))).clamp(1, self.out_h.max(1));
         let row_tiles = self.out_h.div_ceil(rows);
@@ -161,20 +157,9 @@ impl Conv {
         let spread = 4usize.div_ceil(self.images * self.groups * row_tiles.max(1));
         // Every tile gathers its part of the input anew: many channels share the work.
         let fitting = (TILE_FLOPS / self.flops(1, rows).max(1)).max(MIN_CHANNELS);
-        let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(self.mr);
-        let channels = channels.min(self.channels.next_multiple_of(self.mr)).max(1);
+        let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(mr);
+        let channels = channels.min(self.channels.next_multiple_of(mr)).max(1);
         [rows, channels]
-    }
-
-    /// Rows and channels of a tile of a depthwise convolution.
-    fn depthwise_tile(&self, goal: &Goal<'_>) -> [usize; 2] {
-        let bytes = goal.cut(DEPTHWISE_BYTES);
-        let row_bytes = 4 * (self.in_w * self.strides[0] + self.out_w).max(1);
-        let rows = (bytes / row_bytes).clamp(1, self.out_h.max(1));
-        let row_tiles = self.out_h.div_ceil(rows);
-        let spread = 4usize.div_ceil(self.images * row_tiles.max(1));
-        let fitting = bytes / (row_bytes * rows);
-        [rows, fitting.clamp(1, self.channels.div_ceil(spread).max(1))]
     }
 }
 
@@ -232,7 +217,6 @@ struct Place {
 
 /// The call of the intrinsic for a tile.
 fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, origin: &Origin, conv: &Conv, at: &Place) -> Stmt {
-    let [x, w] = &origin.args[..] else { unreachable!("a convolution has two arguments") };
     let first = at.group.clone() * conv.channels + at.channel0.clone();
     let y = Region {
         buffer: anchored.root.outputs[0],
@@ -244,7 +228,7 @@ fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, origin: &Origin, conv: &Co
         ],
     };
     let image = |channel0: Expr, channels: Expr| Region {
-        buffer: x.id,
+        buffer: origin.args[0].id,
         ranges: vec![
             range(&at.image, 1i64),
             range(channel0, channels),
@@ -255,31 +239,32 @@ fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, origin: &Origin, conv: &Co
     let sizes = [conv.in_h, conv.in_w, conv.kernel[0], conv.kernel[1]];
     let window = [conv.strides, conv.padding, conv.dilation].concat();
     let tail = sizes.into_iter().chain(window).map(Expr::from);
-    if conv.mr == 0 {
-        nest.func.buffers[w.id].shape = vec![conv.channels, conv.kernel[0], conv.kernel[1]];
-        let taps =
-            vec![range(&at.channel0, &at.channels), range(0i64, conv.kernel[0]), range(0i64, conv.kernel[1])];
-        let weight = Region { buffer: w.id, ranges: taps };
-        let head = [at.channels.clone(), at.row0.clone(), at.rows.clone(), conv.out_w.into()];
-        let regions = vec![y, image(at.channel0.clone(), at.channels.clone()), weight];
-        return intrin("depthwise_conv2d_f32", regions, head.into_iter().chain(tail).collect());
-    }
+    let mr = match &conv.form {
+        Form::Packed { mr } => *mr,
+        Form::Channelwise(alone) => {
+            let head = [at.channels.clone(), at.row0.clone(), at.rows.clone(), conv.out_w.into()];
+            let mut regions = vec![y, image(at.channel0.clone(), at.channels.clone())];
+            regions.extend(alone.weights(nest, origin, conv, at));
+            let params = head.into_iter().chain(tail).chain(alone.counted()).collect();
+            return intrin(alone.intrinsic(), regions, params);
+        }
+    };
     let depth = conv.in_channels * conv.kernel[0] * conv.kernel[1];
-    let panels = (at.channels.clone() + (conv.mr - 1)).floor_div(conv.mr);
+    let panels = (at.channels.clone() + (mr - 1)).floor_div(mr);
     let weight = Region {
-        buffer: w.id,
+        buffer: origin.args[1].id,
         ranges: vec![
             range(&at.group, 1i64),
-            range(at.channel0.clone().floor_div(conv.mr), panels),
+            range(at.channel0.clone().floor_div(mr), panels),
             range(0i64, depth),
-            range(0i64, conv.mr),
+            range(0i64, mr),
         ],
     };
     let group_channels = at.group.clone() * conv.in_channels;
     let regions = vec![y, image(group_channels, conv.in_channels.into()), weight];
     let head =
         [at.channels.clone(), at.row0.clone(), at.rows.clone(), conv.out_w.into(), conv.in_channels.into()];
-    let params = head.into_iter().chain(tail).chain([conv.mr.into()]).collect();
+    let params = head.into_iter().chain(tail).chain([mr.into()]).collect();
     intrin("conv2d_f32", regions, params)
 }
 
