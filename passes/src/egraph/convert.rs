@@ -46,6 +46,7 @@ pub fn import(module: &Module, root: ExprId, mut graph: Graph) -> Imported {
         nodes.push((expr, node.clone()));
         class[expr] = Some(graph.add(node));
     }
+    graph.analysis.own_constants = graph.analysis.constants.len() as u32;
     graph.rebuild();
     let root = class[root].expect("the root comes last");
     Imported { graph, root, nodes }

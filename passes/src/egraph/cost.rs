@@ -3,12 +3,13 @@
 //! One floating-point operation counts as one and one byte that is read or written as one:
 //! near enough to a core that does ten times as many operations as it moves bytes and keeps
 //! most intermediate values in its caches. Weights matter by their bytes, products by their
-//! operations, and what only renames elements is nearly free.
+//! operations, and what only renames elements, or is computed when compiling, is nearly free.
 
-use fermata_ir::op::{FusePattern, Op};
+use fermata_ir::op::transform::{STRIDED_SLICE, StridedSliceAttrs};
+use fermata_ir::op::{Attrs, FusePattern, Op};
 use fermata_ir::types::{TensorType, Type};
 
-use super::facts::{Facts, Graph, split_attrs};
+use super::facts::{Facts, Graph, is_folded, split_attrs};
 use super::lang::{Head, Node};
 
 /// Operations of a function that is a polynomial and more.
@@ -17,10 +18,12 @@ const TRANSCENDENTAL: u64 = 16;
 /// The cost of a node without that of its operands.
 pub fn cost(graph: &Graph, node: &Node, result: &Facts) -> u64 {
     let Head::Op(op) = node.head else { return 0 };
-    let (args, _) = split_attrs(op, &node.children);
+    let (args, attrs) = split_attrs(op, &node.children);
     let args: Vec<&Facts> = args.iter().map(|&c| &graph[c].data).collect();
     let written = result.ty().map_or(0, bytes);
-    if is_view(op) {
+    let folded = result.ty().is_some_and(|ty| is_folded(&args, ty));
+    let attrs = attrs.and_then(|&id| graph[id].data.attrs());
+    if folded || is_view(op) || is_part(op, attrs) {
         return 1;
     }
     let read = args.iter().filter_map(|f| f.ty()).fold(0u64, |sum, ty| sum.saturating_add(bytes(ty)));
@@ -33,6 +36,12 @@ fn is_view(op: Op) -> bool {
         op.name(),
         "reshape" | "squeeze" | "expand_dims" | "nn.batch_flatten" | "contrib_reverse_reshape"
     )
+}
+
+/// Slices of neighbours: whoever reads them reads the whole in their place.
+fn is_part(op: Op, attrs: Option<&Attrs>) -> bool {
+    let steps = |attrs: &Attrs| attrs.read::<StridedSliceAttrs>().strides.unwrap_or_default();
+    op.is(&STRIDED_SLICE) && attrs.is_some_and(|attrs| steps(attrs).iter().all(|&step| step == 1))
 }
 
 fn elements(ty: &TensorType) -> u64 {
@@ -67,9 +76,11 @@ fn operations(op: Op, args: &[&Facts], result: &Facts) -> u64 {
 fn weight(op: Op) -> u64 {
     match op.name() {
         "divide" | "sqrt" | "rsqrt" | "floor_divide" | "mod" | "floor_mod" => 4,
-        "exp" | "log" | "log2" | "log10" | "erf" | "tanh" | "sigmoid" | "power" | "sin" | "cos" | "tan" => {
+        "exp" | "log" | "log2" | "log10" | "erf" | "tanh" | "sigmoid" | "sin" | "cos" | "tan" => {
             TRANSCENDENTAL
         }
+        // The exponential of a multiple of the logarithm.
+        "power" => 2 * TRANSCENDENTAL,
         _ => 1,
     }
 }

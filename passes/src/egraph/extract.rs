@@ -5,6 +5,9 @@
 //! program and from the choice that would be best for trees (Knuth's generalisation of
 //! Dijkstra's algorithm, 1977), and changes one class at a time as long as that pays; so the
 //! result never costs more than the input.
+//!
+//! A choice must have no cycle. Candidates that need only classes which are cheaper as trees never
+//! close one; others are looked at, as long as the looks together stay in proportion to the graph.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
@@ -21,6 +24,9 @@ const MAX_COMBINATIONS: usize = 1 << 12;
 
 /// The most sweeps over all classes in a descent.
 const MAX_SWEEPS: usize = 8;
+
+/// How many classes a descent looks at in search of cycles, for each that there is.
+const LOOKS: usize = 64;
 
 /// A node for each class that the root reaches, and what they cost together.
 pub struct Extraction {
@@ -41,9 +47,9 @@ pub fn extract(imported: &Imported) -> Extraction {
     let choice = match table.exhaustive(root) {
         Some(best) => best,
         None => {
-            let trees = table.best_trees();
-            let from_input = Descent::new(&table, root, input.clone(), &trees).run();
-            let from_trees = Descent::new(&table, root, trees.clone(), &trees).run();
+            let (trees, rank) = table.best_trees();
+            let from_input = Descent::new(&table, root, input.clone(), &trees, &rank).run();
+            let from_trees = Descent::new(&table, root, trees.clone(), &trees, &rank).run();
             let cost = |choice: &Choice| table.cost_of(root, choice).unwrap_or(u64::MAX);
             if cost(&from_trees) < cost(&from_input) { from_trees } else { from_input }
         }
@@ -58,7 +64,7 @@ pub fn extract(imported: &Imported) -> Extraction {
 pub fn alternatives(imported: &Imported) -> Vec<Vec<Option<Node>>> {
     let table = Table::new(&imported.graph);
     let root = table.find(imported.root);
-    let trees = table.best_trees();
+    let (trees, _) = table.best_trees();
     let choices = (0..table.classes[&root].len()).filter_map(|number| {
         let mut choice = trees.clone();
         choice.insert(root, number);
@@ -86,12 +92,16 @@ struct Table<'a> {
 
 impl<'a> Table<'a> {
     fn new(graph: &'a Graph) -> Table<'a> {
+        let canonical = |node: &Node| node.clone().map_children(|c| graph.find(c));
+        let preferred: BTreeSet<Node> = graph.analysis.preferred.iter().map(canonical).collect();
         let classes = graph.classes().map(|class| {
             let mut nodes: Vec<&Node> = class.nodes.iter().collect();
             nodes.sort();
             let candidates = nodes.into_iter().map(|node| {
                 let operands: BTreeSet<Id> = node.children().iter().map(|&c| graph.find(c)).collect();
-                let cost = cost(graph, node, &class.data);
+                // One less decides only between what costs the same.
+                let discount = u64::from(preferred.contains(&canonical(node)));
+                let cost = cost(graph, node, &class.data).saturating_sub(discount);
                 Candidate { node: node.clone(), operands: operands.into_iter().collect(), cost }
             });
             (class.id, candidates.collect())
@@ -213,8 +223,9 @@ impl<'a> Table<'a> {
         (combinations.saturating_mul(seen.len()) <= MAX_COMBINATIONS * 16).then_some(open)
     }
 
-    /// The choice that would be best if no class were shared.
-    fn best_trees(&self) -> Choice {
+    /// The choice that would be best if no class were shared, and the place of each class among
+    /// those of lower cost.
+    fn best_trees(&self) -> (Choice, Choice) {
         let mut users: BTreeMap<Id, Vec<(Id, usize)>> = BTreeMap::new();
         let mut missing: BTreeMap<(Id, usize), usize> = BTreeMap::new();
         let mut heap = BinaryHeap::new();
@@ -230,11 +241,12 @@ impl<'a> Table<'a> {
             }
         }
         let mut best: BTreeMap<Id, u64> = BTreeMap::new();
-        let mut choice = Choice::new();
+        let (mut choice, mut rank) = (Choice::new(), Choice::new());
         while let Some(Reverse((cost, class, number))) = heap.pop() {
             if choice.contains_key(&class) {
                 continue;
             }
+            rank.insert(class, rank.len());
             choice.insert(class, number);
             best.insert(class, cost);
             for &(user, number) in users.get(&class).into_iter().flatten() {
@@ -248,7 +260,7 @@ impl<'a> Table<'a> {
                 }
             }
         }
-        choice
+        (choice, rank)
     }
 }
 
@@ -258,15 +270,50 @@ struct Descent<'a> {
     choice: Choice,
     /// The choice of classes that were not yet in use.
     fallback: &'a Choice,
+    /// The place of each class by its cost as a tree.
+    rank: &'a Choice,
     uses: BTreeMap<Id, usize>,
     cost: u64,
+    /// Every class needs only classes of lower rank.
+    ranked: bool,
+    /// How many classes may still be looked at in search of cycles.
+    looks: usize,
 }
 
 impl<'a> Descent<'a> {
-    fn new(table: &'a Table<'a>, root: Id, choice: Choice, fallback: &'a Choice) -> Descent<'a> {
-        let mut descent = Descent { table, choice, fallback, uses: BTreeMap::new(), cost: 0 };
+    fn new(
+        table: &'a Table<'a>,
+        root: Id,
+        choice: Choice,
+        fallback: &'a Choice,
+        rank: &'a Choice,
+    ) -> Descent<'a> {
+        let (uses, looks) = (BTreeMap::new(), LOOKS * table.classes.len());
+        let mut descent = Descent { table, choice, fallback, rank, uses, cost: 0, ranked: true, looks };
+        descent.ranked = descent.choice.iter().all(|(&class, &number)| descent.is_ranked(class, number));
         descent.acquire(vec![root]);
         descent
+    }
+
+    fn is_ranked(&self, class: Id, number: usize) -> bool {
+        let rank = |id: &Id| self.rank.get(id);
+        let needs = &self.table.classes[&class][number].operands;
+        needs.iter().all(|o| rank(o).is_some() && rank(o) < rank(&class))
+    }
+
+    /// True if a class that was just changed needs itself, or there are no looks left to tell.
+    fn may_close_a_cycle(&mut self, class: Id) -> bool {
+        if self.ranked && self.is_ranked(class, self.choice[&class]) {
+            return false;
+        }
+        if self.looks == 0 {
+            return true;
+        }
+        // Stale choices of classes that come into use again may close a cycle anywhere below.
+        let order = self.table.order(class, &self.choice);
+        self.looks = self.looks.saturating_sub(order.as_ref().map_or(self.uses.len(), Vec::len));
+        self.ranked &= order.is_none();
+        order.is_none()
     }
 
     fn run(mut self) -> Choice {
@@ -288,8 +335,7 @@ impl<'a> Descent<'a> {
             if self.uses.contains_key(&class) && number != old && self.may_pay(class, old, number) {
                 let before = self.cost;
                 self.switch(class, number);
-                // Stale choices of classes that come into use again may close a cycle anywhere below.
-                if self.cost < before && self.table.order(class, &self.choice).is_some() {
+                if self.cost < before && !self.may_close_a_cycle(class) {
                     improved = true;
                 } else {
                     self.switch(class, old);

@@ -1,6 +1,6 @@
 //! What is known of each class: its type, and its value where that is constant.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use egg::{Analysis, DidMerge, EGraph, Id};
 use fermata_ir::eval::Value;
@@ -27,6 +27,8 @@ pub enum Facts {
         ty: Type,
         /// Its elements, if they are known.
         constant: Option<Tensor>,
+        /// It depends on constants only and is no larger than they are: FoldConstant computes it.
+        fixed: bool,
     },
     /// The attributes of an operator.
     Attrs(Attrs),
@@ -54,6 +56,11 @@ impl Facts {
         }
     }
 
+    /// True if the value is computed when compiling.
+    pub fn is_fixed(&self) -> bool {
+        matches!(self, Facts::Value { fixed: true, .. })
+    }
+
     /// Attributes.
     pub fn attrs(&self) -> Option<&Attrs> {
         match self {
@@ -78,6 +85,12 @@ pub struct Knowledge {
     pub fired: BTreeMap<&'static str, u64>,
     /// The rule that changed something last.
     pub last_fired: Option<&'static str>,
+    /// How many constants the program itself has; those that rules make have higher numbers.
+    pub own_constants: u32,
+    /// Constants that were put on end, by the numbers of the parts.
+    pub joined: BTreeMap<Vec<u32>, u32>,
+    /// Nodes that kernels know by their form: of two that cost the same, these are taken.
+    pub preferred: BTreeSet<Node>,
     constant_numbers: BTreeMap<(String, Vec<u8>), u32>,
     attr_numbers: BTreeMap<String, u32>,
 }
@@ -141,14 +154,29 @@ pub fn infer(knowledge: &Knowledge, head: Head, operands: &[&Facts]) -> Option<F
         Head::Attrs(number) => return Some(Facts::Attrs(knowledge.attrs[number as usize].clone())),
         Head::Const(number) => {
             let tensor = knowledge.constants[number as usize].clone();
-            return Some(Facts::Value { ty: tensor.ty(), constant: Some(tensor) });
+            return Some(Facts::Value { ty: tensor.ty(), constant: Some(tensor), fixed: true });
         }
         Head::Opaque(expr) => knowledge.opaque.get(&expr)?.clone(),
         Head::Tuple => Type::tuple(operands.iter().map(|f| f.ty().cloned()).collect::<Option<Vec<_>>>()?),
         Head::Proj(index) => operands.first()?.ty()?.as_tuple()?.get(index as usize)?.clone(),
         Head::Op(op) => return infer_call(op, operands),
     };
-    Some(Facts::Value { ty, constant: None })
+    let fixed = match head {
+        Head::Tuple | Head::Proj(_) => operands.iter().all(|f| f.is_fixed()),
+        Head::Attrs(_) | Head::Const(_) | Head::Opaque(_) | Head::Op(_) => false,
+    };
+    Some(Facts::Value { ty, constant: None, fixed })
+}
+
+/// True if FoldConstant computes a call of these arguments with a result of this type.
+pub fn is_folded(args: &[&Facts], ty: &Type) -> bool {
+    let known = !args.is_empty() && args.iter().all(|f| f.is_fixed());
+    let size = |ty: &Type| {
+        let parts: Vec<&Type> = ty.as_tuple().map_or_else(|| vec![ty], |fields| fields.iter().collect());
+        parts.into_iter().map(|t| t.as_tensor()?.elements()).sum::<Option<usize>>()
+    };
+    let given = || args.iter().map(|f| size(f.ty()?)).sum::<Option<usize>>();
+    known && size(ty).zip(given()).is_some_and(|(made, given)| made <= given)
 }
 
 fn infer_call(op: Op, operands: &[&Facts]) -> Option<Facts> {
@@ -160,7 +188,8 @@ fn infer_call(op: Op, operands: &[&Facts]) -> Option<Facts> {
     let types = args.iter().map(|f| f.ty().cloned()).collect::<Option<Vec<_>>>()?;
     let ty = op.result(&types, &attrs).ok()?;
     let constant = fold(op, args, &attrs, &ty);
-    Some(Facts::Value { ty, constant })
+    let fixed = constant.is_some() || is_folded(args, &ty);
+    Some(Facts::Value { ty, constant, fixed })
 }
 
 /// The value of a call whose arguments are all constants, if it is small.
@@ -179,22 +208,26 @@ impl Analysis<Node> for Knowledge {
 
     fn make(graph: &mut Graph, node: &Node, _: Id) -> Facts {
         let operands: Vec<&Facts> = node.children.iter().map(|&c| &graph[c].data).collect();
-        let unknown = || Facts::Value { ty: Type::Unknown, constant: None };
+        let unknown = || Facts::Value { ty: Type::Unknown, constant: None, fixed: false };
         // Rules add only what has a type; a program's own expressions had theirs inferred before.
         infer(&graph.analysis, node.head, &operands).unwrap_or_else(unknown)
     }
 
     fn merge(&mut self, a: &mut Facts, b: Facts) -> DidMerge {
-        match (a, b) {
-            (Facts::Value { constant: known @ None, .. }, Facts::Value { constant: new @ Some(_), .. }) => {
-                *known = new;
-                DidMerge(true, false)
-            }
-            (Facts::Value { constant: Some(_), .. }, Facts::Value { constant: None, .. }) => {
-                DidMerge(false, true)
-            }
-            _ => DidMerge(false, false),
+        let (
+            Facts::Value { constant: known, fixed, .. },
+            Facts::Value { constant: new, fixed: new_fixed, .. },
+        ) = (a, b)
+        else {
+            return DidMerge(false, false);
+        };
+        let gains = known.is_none() && new.is_some() || !*fixed && new_fixed;
+        let gives = known.is_some() && new.is_none() || *fixed && !new_fixed;
+        *fixed |= new_fixed;
+        if known.is_none() {
+            *known = new;
         }
+        DidMerge(gains, gives)
     }
 
     fn modify(graph: &mut Graph, id: Id) {
@@ -208,15 +241,20 @@ impl Analysis<Node> for Knowledge {
     }
 }
 
+/// The elements of a tensor.
+pub fn scalars(tensor: &Tensor) -> impl Iterator<Item = Scalar> + '_ {
+    let element = |bytes: &[u8]| {
+        let mut bits = [0u8; 8];
+        bits[..bytes.len()].copy_from_slice(bytes);
+        Scalar::from_bits(tensor.dtype(), u64::from_le_bytes(bits))
+    };
+    tensor.bytes().chunks_exact(tensor.dtype().bytes()).map(element)
+}
+
 /// The value of a constant all of whose elements are equal.
 pub fn splat(facts: &Facts) -> Option<Scalar> {
-    let tensor = facts.constant()?;
-    let width = tensor.dtype().bytes();
-    let first = tensor.bytes().get(..width)?;
-    if tensor.len() > MAX_FOLDED || tensor.bytes().chunks_exact(width).any(|element| element != first) {
-        return None;
-    }
-    let mut bits = [0u8; 8];
-    bits[..width].copy_from_slice(first);
-    Some(Scalar::from_bits(tensor.dtype(), u64::from_le_bytes(bits)))
+    let tensor = facts.constant().filter(|t| t.len() <= MAX_FOLDED)?;
+    let mut all = scalars(tensor);
+    let first = all.next()?;
+    all.all(|s| s.bits() == first.bits()).then_some(first)
 }

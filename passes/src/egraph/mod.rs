@@ -43,6 +43,11 @@ pub static PASS: PassDef = PassDef {
             doc: "allow rules that change the rounding of floats",
             default: OptionValue::Bool(true),
         },
+        OptionDef {
+            name: "approximate",
+            doc: "allow rules whose results are close, not equal but for rounding: what fast math means",
+            default: OptionValue::Bool(false),
+        },
     ],
     requires: &["infer_type"],
     takes: Stage::Graph,
@@ -76,7 +81,12 @@ fn optimise(module: &mut Module, body: ExprId, context: &mut PassContext) -> Exp
         iterations: at_least("iterations", context),
         nodes: nodes.saturating_add(at_least("nodes", context)),
     };
-    let rules = rules::compile(context.bool("algebraic"));
+    let class = match (context.bool("approximate"), context.bool("algebraic")) {
+        (true, _) => FloatClass::Approximate,
+        (false, true) => FloatClass::Algebraic,
+        (false, false) => FloatClass::Exact,
+    };
+    let rules = rules::compile(class);
     let (graph, reason) = saturate::saturate(imported.graph, &rules, limits);
     imported.graph = graph;
     let fired: u64 = imported.graph.analysis.fired.values().sum();
@@ -89,6 +99,7 @@ fn optimise(module: &mut Module, body: ExprId, context: &mut PassContext) -> Exp
         context.last_rewrite = Some(Diagnostic::warning(Code::PASS, format!("{rule}, in the e-graph")));
     }
     if fired == 0 {
+        remark(module, context, body, &format!("{reason}; no rule fired"));
         return body;
     }
     let extraction = extract::extract(&imported);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use egg::{Rewrite, Runner, SimpleScheduler, StopReason};
+use egg::{BackoffScheduler, Rewrite, Runner, StopReason};
 
 use super::facts::{Graph, Knowledge};
 use super::lang::Node;
@@ -21,9 +21,12 @@ const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Applies the rules until nothing is new or a limit is reached, and says which.
 pub fn saturate(graph: Graph, rules: &[Rewrite<Node, Knowledge>], limits: Limits) -> (Graph, String) {
+    // A rule that finds far more than there are nodes would breed on what it has bred: it waits.
+    let matches = 1000 + 4 * graph.total_number_of_nodes();
+    let scheduler = BackoffScheduler::default().with_initial_match_limit(matches);
     let runner = Runner::<Node, Knowledge, ()>::new(Knowledge::default())
         .with_egraph(graph)
-        .with_scheduler(SimpleScheduler)
+        .with_scheduler(scheduler)
         .with_iter_limit(limits.iterations)
         .with_node_limit(limits.nodes)
         .with_time_limit(NEVER)

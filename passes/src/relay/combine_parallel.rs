@@ -237,17 +237,30 @@ fn added_vectors(module: &Module, members: &[ExprId], units: &[usize]) -> Option
     added.collect()
 }
 
+/// Constants one behind the other along their first axis; their other axes are equal.
+pub(crate) fn rows_on_end(parts: &[Tensor]) -> Option<Tensor> {
+    let first = parts.first()?;
+    let mut shape = first.shape().to_vec();
+    *shape.first_mut()? = parts.iter().map(|p| p.shape()[0]).sum();
+    let bytes: Vec<u8> = parts.iter().flat_map(|p| p.bytes()).copied().collect();
+    Tensor::filled(first.dtype(), &shape, |to| to.copy_from_slice(&bytes)).ok()
+}
+
+/// The part of a product that has the units from `first` on, along its last axis.
+pub(crate) fn part(first: usize, units: usize, axis: usize) -> StridedSliceAttrs {
+    StridedSliceAttrs {
+        begin: Some(vec![first as i64]),
+        end: Some(vec![units as i64]),
+        strides: None,
+        slice_mode: "size".into(),
+        axes: Some(vec![axis as i64]),
+    }
+}
+
 /// The values on end: constants as one constant, else as `concatenate` does.
 fn joined(build: &mut Builder<'_>, parts: &[ExprId]) -> Result<ExprId, Diagnostic> {
     let constants: Option<Vec<Tensor>> = parts.iter().map(|&p| build.module().as_const(p).cloned()).collect();
-    let joined = constants.as_deref().and_then(|parts| {
-        let first = parts.first()?;
-        let mut shape = first.shape().to_vec();
-        *shape.first_mut()? = parts.iter().map(|p| p.shape()[0]).sum();
-        let bytes: Vec<u8> = parts.iter().flat_map(|p| p.bytes()).copied().collect();
-        Tensor::filled(first.dtype(), &shape, |to| to.copy_from_slice(&bytes)).ok()
-    });
-    match joined {
+    match constants.as_deref().and_then(rows_on_end) {
         Some(tensor) => Ok(build.constant(tensor)),
         None => {
             let tuple = build.tuple(parts)?;
@@ -286,16 +299,10 @@ fn flat(module: &mut Module, family: &Family, new: ExprId) -> Result<Vec<ExprId>
         let bias = joined(&mut build, biases)?;
         product = build.call(&ADD, &[product, bias], Attrs::NONE)?;
     }
-    let rank = build.ty(product).as_tensor().map_or(0, |t| t.rank()) as i64;
+    let rank = build.ty(product).as_tensor().map_or(0, |t| t.rank());
     let mut first = 0;
     let slice = |&units: &usize| {
-        let attrs = StridedSliceAttrs {
-            begin: Some(vec![first as i64]),
-            end: Some(vec![units as i64]),
-            strides: None,
-            slice_mode: "size".into(),
-            axes: Some(vec![rank - 1]),
-        };
+        let attrs = part(first, units, rank.saturating_sub(1));
         first += units;
         build.call(&STRIDED_SLICE, &[product], attrs.attrs())
     };

@@ -7,11 +7,12 @@ use std::collections::BTreeMap;
 
 use fermata_ir::diag::Diagnostics;
 use fermata_ir::expr::{Callee, ConstId, Expr, ExprId, Module, VarId};
-use fermata_ir::op::Purity;
+use fermata_ir::op::elemwise::convert::CAST;
+use fermata_ir::op::{FusePattern, Op, Purity};
 use fermata_ir::types::DType;
 
 use super::rewrite::rebuild_functions;
-use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
+use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
 pub static PASS: PassDef = PassDef {
@@ -19,7 +20,11 @@ pub static PASS: PassDef = PassDef {
     relay_name: "EliminateCommonSubexpr",
     level: 2,
     doc: "share equal calls of pure operators",
-    options: &[],
+    options: &[OptionDef {
+        name: "skip",
+        doc: "leave calls apart: those of casts, or of all operators that only move elements",
+        default: OptionValue::Word("nothing|casts|injective"),
+    }],
     requires: &["infer_type"],
     takes: Stage::Relay,
     gives: None,
@@ -60,7 +65,16 @@ fn operands(module: &Module, exprs: &[ExprId]) -> Vec<Operand> {
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let mut seen: BTreeMap<Key, ExprId> = BTreeMap::new();
+    let skip = context.word("skip");
+    let skipped = |op: Op| match skip {
+        "casts" => op.is(&CAST),
+        "injective" => op.pattern == FusePattern::Injective,
+        _ => false,
+    };
     Ok(rebuild_functions(module, |module, _, new| {
+        if module.as_op_call(new).is_some_and(|(op, _)| skipped(op)) {
+            return new;
+        }
         let Some(key) = key(module, new) else { return new };
         match seen.get(&key) {
             Some(&first) if first == new || !context.fire("share an equal expression", module, new) => new,

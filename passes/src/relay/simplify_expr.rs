@@ -4,11 +4,14 @@
 //! of them that are one, and casts that say nothing. Each rule keeps the type. `x + 0` keeps
 //! the sign of a zero only if the zero is negative, so for floats only `x - 0` and the
 //! products are identities. Sums and products with several constants take one, of floats only with
-//! `class=algebraic`.
+//! `class=algebraic`. With `class=approximate`, which is for fast math, `a / sqrt(b)` is
+//! `a * rsqrt(b)` and `x * x + 2 * x * y + y * y` the square of `x + y`.
 
+mod approximate;
 mod bounds;
 mod constants;
 mod like;
+pub(crate) mod order;
 
 use fermata_ir::build::Builder;
 use fermata_ir::diag::Diagnostics;
@@ -36,8 +39,8 @@ pub static PASS: PassDef = PassDef {
     doc: "drop identities, merge chains of reshapes, transposes and casts",
     options: &[OptionDef {
         name: "class",
-        doc: "algebraic allows rewrites of floats after which only rounding differs",
-        default: OptionValue::Word("exact|algebraic"),
+        doc: "algebraic allows rewrites of floats after which only rounding differs, approximate those of fast math",
+        default: OptionValue::Word("exact|algebraic|approximate"),
     }],
     requires: &["infer_type"],
     takes: Stage::Relay,
@@ -62,13 +65,23 @@ const RULES: &[(&str, Rule)] = &[
     ("drop casts of what was clipped", bounds::drop_casts_of_clipped),
     ("merge casts", merge_casts),
     ("drop a clip", bounds::drop_clip),
+    ("take places before dequantising", order::of_quantised),
 ];
 
 /// Rules that change the rounding of floats.
 const ALGEBRAIC: &[(&str, Rule)] = &[("join constants", constants::join_constants)];
 
+/// Rules whose results are close to those of floats.
+const APPROXIMATE: &[(&str, Rule)] = &[
+    ("multiply by a reciprocal root", approximate::reciprocal_root),
+    ("square a sum", approximate::binomial),
+];
+
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    let algebraic = context.word("class") == "algebraic";
+    let (algebraic, approximate) = match context.word("class") {
+        "approximate" => (true, true),
+        class => (class == "algebraic", false),
+    };
     Ok(rebuild_functions(module, |module, _, new| {
         let mut at = new;
         // Each rule leaves a smaller chain, so this ends.
@@ -76,7 +89,9 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
             let call = call.clone();
             let float = module.types[at].as_tensor().is_none_or(|t| t.dtype.is_float());
             let more = if algebraic || !float { ALGEBRAIC } else { &[] };
-            let mut rules = RULES.iter().chain(more);
+            // Of integers, which wrap, these are exact, but there only for the sake of floats.
+            let most = if approximate { APPROXIMATE } else { &[] };
+            let mut rules = RULES.iter().chain(most).chain(more);
             let simpler = rules.find_map(|(name, rule)| Some((*name, rule(module, at, op, &call)?)));
             match simpler {
                 Some((name, simpler)) if same_type(module, simpler, at) && context.fire(name, module, at) => {
@@ -100,7 +115,11 @@ fn splat(module: &Module, expr: ExprId) -> Option<Scalar> {
             _ => None,
         };
     }
-    let tensor: &Tensor = module.as_const(expr)?;
+    scalar_of(module.as_const(expr)?)
+}
+
+/// The value that all elements of a constant have.
+fn scalar_of(tensor: &Tensor) -> Option<Scalar> {
     let width = tensor.dtype().bytes();
     let first = tensor.bytes().get(..width)?;
     // Comparing large constants element by element would cost more than it finds.

@@ -9,6 +9,7 @@ use fermata_ir::op::transform::{RESHAPE, ReshapeAttrs, TRANSPOSE, TransposeAttrs
 
 use super::super::facts::Graph;
 use super::super::lang::{Head, Node};
+use super::make::{call, variable};
 use super::{Rule, To};
 use crate::pass::FloatClass::Exact;
 
@@ -32,12 +33,8 @@ pub const RULES: &[Rule] = &[
     rule("reshape-sigmoid",      "(sigmoid (reshape ?x ?a))",                              To::Pattern("(reshape (sigmoid ?x) ?a)")),
 ];
 
-fn variable(subst: &Subst, name: &str) -> Id {
-    subst[name.parse().expect("a variable of the left side")]
-}
-
 /// The permutation that a transpose does, from its attributes and the rank of its argument.
-fn permutation(graph: &Graph, x: Id, attrs: Id) -> Option<Vec<usize>> {
+pub fn permutation(graph: &Graph, x: Id, attrs: Id) -> Option<Vec<usize>> {
     let rank = graph[x].data.tensor()?.rank();
     let axes = graph[attrs].data.attrs()?.read::<TransposeAttrs>().axes.unwrap_or_default();
     if axes.is_empty() {
@@ -46,14 +43,13 @@ fn permutation(graph: &Graph, x: Id, attrs: Id) -> Option<Vec<usize>> {
     axes.iter().map(|&a| usize::try_from(if a < 0 { a + rank as i64 } else { a }).ok()).collect()
 }
 
-fn transpose(graph: &mut Graph, x: Id, axes: &[usize]) -> Id {
+/// A transpose of a class, unless it moves nothing.
+pub fn transpose(graph: &mut Graph, x: Id, axes: &[usize]) -> Id {
     if axes.iter().enumerate().all(|(i, &a)| i.cmp(&a) == Ordering::Equal) {
         return x;
     }
     let attrs = TransposeAttrs { axes: Some(axes.iter().map(|&a| a as i64).collect()) }.attrs();
-    let attrs = Node::leaf(graph.analysis.attributes(&attrs));
-    let attrs = graph.add(attrs);
-    graph.add(Node { head: Head::Op(Op(&TRANSPOSE)), children: [x, attrs].into_iter().collect() })
+    call(graph, &TRANSPOSE, &[x], Some(attrs))
 }
 
 fn transpose_twice(graph: &mut Graph, subst: &Subst) -> Option<Id> {

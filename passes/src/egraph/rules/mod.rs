@@ -3,15 +3,23 @@
 //! Both sides are S-expressions over the names of the op table, attributes last. A rule never
 //! changes a type: where the right side would have another one it does not fire.
 
+mod activation;
 mod algebra;
+mod attention;
 mod layout;
+mod make;
 mod norm;
+mod parallel;
+mod quantised;
 
 #[cfg(test)]
 mod tests;
 
-use egg::{Applier, ENodeOrVar, Id, Language, Pattern, PatternAst, Rewrite, Subst, Symbol, Var};
-use fermata_ir::types::Type;
+use egg::{
+    Applier, ENodeOrVar, Id, Language, Pattern, PatternAst, Rewrite, SearchMatches, Subst, Symbol, Var,
+};
+use fermata_ir::scalar::Scalar;
+use fermata_ir::types::{DType, Type};
 
 use super::facts::{Facts, Graph, Knowledge, infer, splat};
 use super::lang::Node;
@@ -31,12 +39,17 @@ pub struct Rule {
     pub float: FloatClass,
 }
 
+/// What makes something of all matches of a rule, each a class and what the variables stand for.
+pub type Merge = fn(&mut Graph, &[(Id, &Subst)]) -> Vec<(Id, Id)>;
+
 /// The right side of a rule.
 pub enum To {
     /// A pattern over the variables of the left side.
     Pattern(&'static str),
     /// What a function makes of the match, if anything.
     Made(fn(&mut Graph, &Subst) -> Option<Id>),
+    /// What a function makes of all matches together: a class, and what is equal to it.
+    Together(Merge),
 }
 
 /// A condition on a variable of the left side.
@@ -44,26 +57,39 @@ pub enum To {
 pub enum When {
     /// A constant all of whose elements are this number.
     Splat(&'static str, f64),
+    /// A constant all of whose elements are this number, but for the rounding of an importer.
+    Near(&'static str, f64),
     /// A constant whose elements are -0 if they are floats and 0 if they are not: what addition ignores.
     AddsNothing(&'static str),
     /// A constant.
     Constant(&'static str),
+    /// A constant of one element.
+    Scalar(&'static str),
     /// Of floats.
     Float(&'static str),
+    /// Of floats whose range is that of float32 or more: a factor may move without overflow.
+    Wide(&'static str),
     /// Of floats or signed integers.
     Signed(&'static str),
 }
 
 /// Every rule, theme by theme.
-pub const THEMES: &[(&str, &[Rule])] =
-    &[("algebra", algebra::RULES), ("layout", layout::RULES), ("norm", norm::RULES)];
+pub const THEMES: &[(&str, &[Rule])] = &[
+    ("algebra", algebra::RULES),
+    ("layout", layout::RULES),
+    ("norm", norm::RULES),
+    ("activation", activation::RULES),
+    ("attention", attention::RULES),
+    ("quantised", quantised::RULES),
+    ("parallel", parallel::RULES),
+];
 
-/// The rules as egg wants them; algebraic ones only if asked for.
+/// The rules as egg wants them; of floats only those up to a class.
 ///
 /// # Panics
 /// If a side of a rule does not parse, which the tests of the tables rule out.
-pub fn compile(algebraic: bool) -> Vec<Rewrite<Node, Knowledge>> {
-    all().map(|rule| compile_rule(rule, algebraic)).collect()
+pub fn compile(class: FloatClass) -> Vec<Rewrite<Node, Knowledge>> {
+    all().map(|rule| compile_rule(rule, class)).collect()
 }
 
 /// The rules of all themes.
@@ -71,23 +97,27 @@ fn all() -> impl Iterator<Item = &'static Rule> {
     THEMES.iter().flat_map(|(_, rules)| rules.iter())
 }
 
-fn compile_rule(rule: &'static Rule, algebraic: bool) -> Rewrite<Node, Knowledge> {
+fn compile_rule(rule: &'static Rule, class: FloatClass) -> Rewrite<Node, Knowledge> {
     let pattern = |text: &str| text.parse::<Pattern<Node>>().expect("the sides of a rule are patterns");
     let right = match rule.to {
         To::Pattern(text) => Right::Pattern(pattern(text)),
         To::Made(made) => Right::Made(made),
+        To::Together(made) => Right::Together(made),
     };
     let when = rule.when.iter().map(|when| (when.var(), *when)).collect();
-    let apply = Apply { rule, right, when, algebraic };
+    let apply = Apply { rule, right, when, class };
     Rewrite::new(rule.name, pattern(rule.from), apply).expect("the right side names variables of the left")
 }
 
 impl When {
     fn var(self) -> Var {
         let (When::Splat(name, _)
+        | When::Near(name, _)
         | When::AddsNothing(name)
         | When::Constant(name)
+        | When::Scalar(name)
         | When::Float(name)
+        | When::Wide(name)
         | When::Signed(name)) = self;
         name.parse().expect("conditions name variables")
     }
@@ -95,6 +125,11 @@ impl When {
     fn holds(self, facts: &Facts) -> bool {
         match self {
             When::Constant(_) => facts.constant().is_some(),
+            When::Scalar(_) => facts.constant().is_some_and(|c| c.len() == 1),
+            When::Near(_, number) => splat(facts).is_some_and(|s| is_near(s, number)),
+            When::Wide(_) => {
+                facts.tensor().is_some_and(|t| matches!(t.dtype, DType::F32 | DType::F64 | DType::BF16))
+            }
             When::Float(_) => facts.tensor().is_some_and(|t| t.dtype.is_float()),
             When::Signed(_) => facts.tensor().is_some_and(|t| t.dtype.is_float() || t.dtype.is_signed_int()),
             When::Splat(_, number) => splat(facts).is_some_and(|s| s.as_f64() == number),
@@ -105,9 +140,21 @@ impl When {
     }
 }
 
+/// True if a number of a program stands for a real number that its dtype only comes close to; many
+/// come from float32.
+fn is_near(found: Scalar, number: f64) -> bool {
+    let close = match found.dtype() {
+        DType::BF16 => 1.0 / 128.0,
+        DType::F16 => 1.0 / 1024.0,
+        _ => 2e-7,
+    };
+    found.dtype().is_float() && (found.as_f64() - number).abs() <= close * number.abs()
+}
+
 enum Right {
     Pattern(Pattern<Node>),
     Made(fn(&mut Graph, &Subst) -> Option<Id>),
+    Together(Merge),
 }
 
 /// A right side with its guards.
@@ -115,7 +162,39 @@ struct Apply {
     rule: &'static Rule,
     right: Right,
     when: Vec<(Var, When)>,
-    algebraic: bool,
+    class: FloatClass,
+}
+
+impl Apply {
+    /// True if the rule may be used on a match.
+    fn may(&self, graph: &Graph, class: Id, subst: &Subst) -> bool {
+        let facts = &graph[class].data;
+        let Some(ty) = facts.ty() else { return false };
+        // What is known needs no other form; forms of constants would breed more constants.
+        if facts.constant().is_some() {
+            return false;
+        }
+        let floats = ty.as_tensor().is_none_or(|t| t.dtype.is_float());
+        let allowed = !floats || self.rule.float <= self.class;
+        allowed && self.when.iter().all(|(var, when)| when.holds(&graph[subst[*var]].data))
+    }
+
+    /// Says that a class is what the right side made, if the types agree and there is fuel.
+    fn unite(&self, graph: &mut Graph, class: Id, made: Id) -> bool {
+        if graph[made].data.ty() != graph[class].data.ty() || graph.analysis.fuel == Some(0) {
+            return false;
+        }
+        let changed = graph.union(class, made);
+        self.count(graph, changed);
+        changed
+    }
+
+    fn count(&self, graph: &mut Graph, changed: bool) {
+        if changed && graph.analysis.take_fuel() {
+            *graph.analysis.fired.entry(self.rule.name).or_default() += 1;
+            graph.analysis.last_fired = Some(self.rule.name);
+        }
+    }
 }
 
 impl Applier<Node, Knowledge> for Apply {
@@ -127,33 +206,42 @@ impl Applier<Node, Knowledge> for Apply {
         ast: Option<&PatternAst<Node>>,
         name: Symbol,
     ) -> Vec<Id> {
-        let Some(ty) = graph[class].data.ty().cloned() else { return Vec::new() };
-        let floats = ty.as_tensor().is_none_or(|t| t.dtype.is_float());
-        let allowed = !floats || self.rule.float == FloatClass::Exact || self.algebraic;
-        let fits = |graph: &Graph| self.when.iter().all(|(var, when)| when.holds(&graph[subst[*var]].data));
-        if !allowed || !fits(graph) {
+        if !self.may(graph, class, subst) {
             return Vec::new();
         }
-        let changed = match &self.right {
-            Right::Pattern(pattern) if result_type(graph, &pattern.ast, subst).as_ref() == Some(&ty) => {
-                if graph.analysis.fuel == Some(0) {
+        match &self.right {
+            Right::Pattern(pattern) => {
+                let ty = result_type(graph, &pattern.ast, subst);
+                if ty.as_ref() != graph[class].data.ty() || graph.analysis.fuel == Some(0) {
                     return Vec::new();
                 }
-                pattern.apply_one(graph, class, subst, ast, name)
+                let changed = pattern.apply_one(graph, class, subst, ast, name);
+                self.count(graph, !changed.is_empty());
+                changed
             }
-            Right::Pattern(_) => Vec::new(),
             Right::Made(made) => match made(graph, subst) {
-                Some(id) if graph[id].data.ty() == Some(&ty) && graph.analysis.fuel != Some(0) => {
-                    if graph.union(class, id) { vec![id] } else { Vec::new() }
-                }
+                Some(id) if self.unite(graph, class, id) => vec![id],
                 _ => Vec::new(),
             },
-        };
-        if !changed.is_empty() && graph.analysis.take_fuel() {
-            *graph.analysis.fired.entry(self.rule.name).or_default() += 1;
-            graph.analysis.last_fired = Some(self.rule.name);
+            Right::Together(made) => {
+                let pairs = made(graph, &[(class, subst)]);
+                pairs.into_iter().filter(|&(at, id)| self.unite(graph, at, id)).map(|(_, id)| id).collect()
+            }
         }
-        changed
+    }
+
+    fn apply_matches(&self, graph: &mut Graph, matches: &[SearchMatches<'_, Node>], name: Symbol) -> Vec<Id> {
+        let each = matches.iter().flat_map(|m| m.substs.iter().map(|subst| (m.eclass, subst)));
+        if let Right::Together(made) = &self.right {
+            let fitting: Vec<(Id, &Subst)> = each.filter(|(at, subst)| self.may(graph, *at, subst)).collect();
+            let pairs = made(graph, &fitting);
+            return pairs
+                .into_iter()
+                .filter(|&(at, id)| self.unite(graph, at, id))
+                .map(|(_, id)| id)
+                .collect();
+        }
+        each.flat_map(|(class, subst)| self.apply_one(graph, class, subst, None, name)).collect()
     }
 }
 

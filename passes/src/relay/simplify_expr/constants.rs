@@ -50,7 +50,7 @@ fn computed(module: &mut Module, at: ExprId, def: &'static OpDef, args: [ExprId;
 }
 
 /// True if two expressions are one value: every mention of a variable is an expression of its own.
-fn same_value(module: &Module, a: ExprId, b: ExprId) -> bool {
+pub fn same_value(module: &Module, a: ExprId, b: ExprId) -> bool {
     a == b || matches!((&module.exprs[a], &module.exprs[b]), (Expr::Var(x), Expr::Var(y)) if x == y)
 }
 
