@@ -47,12 +47,12 @@ static FOUND: OnceLock<Result<Nvrtc, String>> = OnceLock::new();
 
 /// Looks for NVRTC; why it is not there or cannot be used, otherwise.
 pub fn probe() -> &'static Result<Nvrtc, String> {
-    FOUND.get_or_init(|| check(preload()))
+    FOUND.get_or_init(|| preload().and_then(check))
 }
 
 /// As [`probe`], but looks in this folder first, if nobody has looked before.
 pub fn probe_in(dir: &Path) -> &'static Result<Nvrtc, String> {
-    FOUND.get_or_init(|| check(load_from(dir).or_else(preload)))
+    FOUND.get_or_init(|| load_from(dir).map_or_else(preload, |path| Ok(Some(path))).and_then(check))
 }
 
 /// Whether the library that is known by its name works.
@@ -71,18 +71,19 @@ fn check(path: Option<PathBuf>) -> Result<Nvrtc, String> {
     Ok(Nvrtc { version: (major, minor), path })
 }
 
-/// Loads the libraries of the first folder that has them, so that they are known by their names.
-fn preload() -> Option<PathBuf> {
-    let named = std::env::var_os("FERMATA_NVRTC").map(PathBuf::from);
-    let named = named.map(|p| if p.is_dir() { p } else { p.parent().unwrap_or(Path::new(".")).into() });
-    if let Some(dir) = named {
-        return load_from(&dir);
+/// Loads the libraries of the first folder that has them, so that they are known by their names. What
+/// the user names is all that is tried then.
+fn preload() -> Result<Option<PathBuf>, String> {
+    if let Some(named) = std::env::var_os("FERMATA_NVRTC").map(PathBuf::from) {
+        let dir = if named.is_dir() { &*named } else { named.parent().unwrap_or(Path::new(".")) };
+        let missing = || format!("NVRTC was not found in `{}`, which FERMATA_NVRTC names", dir.display());
+        return load_from(dir).map(Some).ok_or_else(missing);
     }
     // SAFETY: this only asks the loader whether the library exists.
     if unsafe { sys::is_culib_present() } {
-        return None;
+        return Ok(None);
     }
-    candidates().iter().find_map(|dir| load_from(dir))
+    Ok(candidates().iter().find_map(|dir| load_from(dir)))
 }
 
 /// Folders where NVRTC may be.
