@@ -15,6 +15,7 @@ mod overhead;
 mod preempting;
 mod program;
 mod scaling;
+mod snapshot;
 mod venv;
 mod versus;
 mod zoo;
@@ -52,6 +53,8 @@ enum Check {
     Scale(scaling::Args),
     /// Count the launches of the open models, grouped as Relay groups operators and as we do
     Kernels(kernels::Args),
+    /// Compare what the passes change in an open model with a text that was reviewed
+    Snapshot(snapshot::Args),
     /// Try to make preemption lose, tear or repeat something
     Preempt(preempting::Args),
     /// Compare an encoder's checkpoint with a forward pass in numpy, in float32 and int8
@@ -74,6 +77,7 @@ fn main() -> ExitCode {
         Check::Fuzz(args) => fuzz::command(&args),
         Check::Scale(args) => scaling::command(&args),
         Check::Kernels(args) => kernels::command(&args),
+        Check::Snapshot(args) => snapshot::command(&args),
         Check::Preempt(args) => preempting::command(&args),
         Check::Minilm(args) => minilm::command(&args),
         Check::Versus(args) => versus::command(&args),
