@@ -42,6 +42,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::annotate_target::PASS,
     &relay::merge_compiler_regions::PASS,
     &relay::partition_graph::PASS,
+    &relay::convert_layout::PASS,
 ];
 
 /// Passes by name: the built-in ones and a user's own.

@@ -5,8 +5,8 @@
 use fermata_ir::compare::compare;
 use fermata_ir::equal::structurally_equal;
 use fermata_ir::expr::{Expr, ExprId, Module};
-use fermata_ir::op::OpTable;
 use fermata_ir::op::broadcast::{ADD, EQUAL, MAXIMUM, MINIMUM, MULTIPLY};
+use fermata_ir::op::{Op, OpTable};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::walk;
 use fermata_passes::fuse::is_primitive_expr;
@@ -118,6 +118,37 @@ fn regions_mean_what_they_were_made_of() {
         joined += usize::from(regions[1] < regions[0]);
     }
     assert!(joined > 10, "regions are joined in {joined} programs");
+}
+
+#[test]
+fn layouts_mean_the_same() {
+    let last = |name: &str| match name {
+        _ if name.contains("1d") => "NWC",
+        _ if name.contains("3d") => "NDHWC",
+        _ => "NHWC",
+    };
+    let table = OpTable::standard();
+    let has = |op: &Op| ["layout", "data_layout"].iter().any(|n| op.attrs.iter().any(|a| a.name == *n));
+    let names: Vec<&str> = table.iter().filter(has).map(|op| op.name()).collect();
+    let all = |layout: &dyn Fn(&str) -> &'static str| {
+        let each: Vec<String> = names.iter().map(|name| format!("{name}:{}", layout(name))).collect();
+        format!("convert_layout{{layouts={}}}", each.join(","))
+    };
+    let ways = [all(&last), "convert_layout{layouts=nn.conv2d:NCHW2c,nn.max_pool2d:NCHW2c,nn.avg_pool2d:NCHW2c,nn.global_avg_pool2d:NCHW2c}".into()];
+    let mut changed = [0; 2];
+    for seed in 0..programs(400) {
+        let program = Generator::new(9_000_000 + seed).module(16);
+        for (way, passes) in ways.iter().enumerate() {
+            let other = after(&program, passes);
+            if let Err(message) = round_trip(&other).and_then(|()| same_results(&program, &other)) {
+                panic!("seed {seed}, {passes}: {message}");
+            }
+            let plain = after(&program, "canonicalize_ops");
+            changed[way] += usize::from(!structurally_equal(&plain.module, &other.module));
+        }
+    }
+    println!("{changed:?} programs with other layouts");
+    assert!(changed[0] > 10 && changed[1] > 0, "{changed:?} programs with other layouts");
 }
 
 /// The program with the operands of some commuting operators the other way round.
