@@ -51,13 +51,13 @@ const O1: &str = "infer_type,remove_unused_functions,simplify_inference,fold_con
                   lambda_lift,to_graph_normal_form,fuse_ops";
 
 /// The default: algebraic rewriting (only rounding changes) and packed weights too.
-const O2: &str = "infer_type,remove_unused_functions,simplify_inference,canonicalize_ops,fold_constant,\
-                  dead_code,lambda_lift,to_graph_normal_form,common_subexpr,simplify_expr,fold_scale_axis,\
+const O2: &str = "infer_type,remove_unused_functions,simplify_inference,canonicalize_ops,legalize,\
+                  fold_constant,dead_code,lambda_lift,to_graph_normal_form,common_subexpr,simplify_expr,fold_scale_axis,\
                   fold_constant,combine_parallel_dense,alter_op_layout,fold_constant,common_subexpr,fuse_ops";
 
 /// As O2, with what takes more time than it is worth by default: rewriting by all rules at once.
-const O3: &str = "infer_type,remove_unused_functions,simplify_inference,canonicalize_ops,fold_constant,\
-                  dead_code,lambda_lift,to_graph_normal_form,common_subexpr,simplify_expr,saturate,\
+const O3: &str = "infer_type,remove_unused_functions,simplify_inference,canonicalize_ops,legalize,\
+                  fold_constant,dead_code,lambda_lift,to_graph_normal_form,common_subexpr,simplify_expr,saturate,\
                   fold_scale_axis,fold_constant,combine_parallel_dense,alter_op_layout,fold_constant,\
                   common_subexpr,fuse_ops";
 

@@ -43,6 +43,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::merge_compiler_regions::PASS,
     &relay::partition_graph::PASS,
     &relay::convert_layout::PASS,
+    &relay::legalize::PASS,
 ];
 
 /// Passes by name: the built-in ones and a user's own.

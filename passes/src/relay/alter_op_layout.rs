@@ -1,7 +1,8 @@
-//! AlterOpLayout: products and convolutions with constant weights take them in panels.
+//! AlterOpLayout: products and convolutions take their weights in panels.
 //!
-//! The panels are what the micro-kernels of the target read in order. FoldConstant packs
-//! them when compiling, so nothing is rearranged when the program runs.
+//! The panels are what the micro-kernels of the target read in order. FoldConstant packs constant
+//! weights when compiling, so nothing is rearranged when the program runs. A weight that is computed
+//! is packed each time, for convolutions, which have no kernel that reads one as it is; products have.
 
 use fermata_ir::build::Builder;
 use fermata_ir::diag::Diagnostics;
@@ -59,11 +60,10 @@ fn alter(module: &mut Module, expr: ExprId, target: &CpuTarget) -> Option<ExprId
         return None;
     }
     let call = call.clone();
-    let weight = module.as_const(call.args[1])?;
-    let all_f32 = weight.dtype() == DType::F32
-        && module.types[call.args[0]].as_tensor()?.dtype == DType::F32
-        && module.types[expr].as_tensor()?.dtype == DType::F32;
-    if !all_f32 || weight.is_empty() {
+    let is_f32 = |e: ExprId| module.types[e].as_tensor().is_some_and(|t| t.dtype == DType::F32);
+    let constant = module.as_const(call.args[1]).is_some_and(|w| !w.is_empty());
+    let computed = op.is(&CONV2D) && static_shape(module, call.args[1]).is_some_and(|s| !s.contains(&0));
+    if !(is_f32(expr) && call.args.iter().all(|&a| is_f32(a)) && (constant || computed)) {
         return None;
     }
     if is_product {

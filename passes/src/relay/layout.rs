@@ -24,8 +24,8 @@ use fermata_ir::walk;
 use super::rewrite::{marked_bodies, owned_functions};
 use crate::pass::{Outcome, PassContext};
 use form::Form;
-
-use infer::{Site, Wanted, text_attr, with_attrs};
+pub(super) use infer::with_attrs;
+use infer::{Site, Wanted, text_attr};
 
 /// The layouts that an operator shall have.
 #[derive(Clone, Debug, PartialEq, Eq)]
