@@ -34,6 +34,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::eta_expand::PASS,
     &relay::gradient::PASS,
     &relay::inline::PASS,
+    &relay::partial_eval::PASS,
     &relay::split_args::PASS,
     &fuse::PASS,
     &relay::defuse_ops::PASS,

@@ -85,7 +85,7 @@ fn groups_come_apart_into_the_program_that_they_were_made_of() {
 fn normal_forms_mean_the_same() {
     for seed in 0..programs(120) {
         let program = Generator::new(5_000_000 + seed).module(12);
-        for form in ["to_a_normal_form", "to_a_normal_form,to_graph_normal_form"] {
+        for form in ["to_a_normal_form", "to_a_normal_form,to_graph_normal_form", "partial_eval"] {
             if let Err(message) = same_results(&program, &after(&program, form)) {
                 panic!("seed {seed}, {form}: {message}");
             }

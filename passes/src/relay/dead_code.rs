@@ -42,6 +42,20 @@ pub static PASS: PassDef = PassDef {
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let ignore = context.bool("ignore_impurity");
+    let dropped = drop_dead_lets(module, ignore, &mut |module, value| {
+        context.fire("drop a let that nothing reads", module, value)
+    });
+    let inlined = if context.bool("inline_once") { inline_once(module, context) } else { Outcome::Unchanged };
+    Ok(if inlined == Outcome::Changed { inlined } else { dropped })
+}
+
+/// Drops lets that nothing reads, if `may` says so of their values; those that act only if that is
+/// to be ignored.
+pub(super) fn drop_dead_lets(
+    module: &mut Module,
+    ignore: bool,
+    may: &mut dyn FnMut(&Module, ExprId) -> bool,
+) -> Outcome {
     let purity = Purities::of(module);
     let acts = |value| !ignore && !purity.is_pure(value);
     let live = Live::of(module, acts);
@@ -51,19 +65,17 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     for expr in walk::reachable(module) {
         let Expr::Let { var, value, .. } = module.exprs[expr] else { continue };
         let idle = live.exprs.contains(expr) && !live.vars.contains(var) && !acts(value);
-        if idle && context.fire("drop a let that nothing reads", module, value) {
+        if idle && may(module, value) {
             dead.insert(expr);
         }
     }
-    let dropped = match dead.is_empty() {
+    match dead.is_empty() {
         true => Outcome::Unchanged,
         false => rebuild_functions(module, |module, old, new| match module.exprs[new] {
             Expr::Let { body, .. } if dead.contains(&old) => body,
             _ => new,
         }),
-    };
-    let inlined = if context.bool("inline_once") { inline_once(module, context) } else { Outcome::Unchanged };
-    Ok(if inlined == Outcome::Changed { inlined } else { dropped })
+    }
 }
 
 /// Puts pure values that are used once in the place of their use.

@@ -28,6 +28,7 @@ pub mod legalize;
 pub mod merge_compiler_regions;
 pub mod merge_composite;
 pub mod normal_form;
+pub mod partial_eval;
 pub mod partition_graph;
 pub mod quantize;
 pub mod regions;

@@ -85,6 +85,11 @@ fn to_a_normal(module: &mut Module, _: &mut PassContext) -> Result<Outcome, Diag
     bind_steps(module, &mut |_, _, _| true)
 }
 
+/// A function's body in A-normal form.
+pub(super) fn a_normal_body(module: &mut Module, body: ExprId) -> ExprId {
+    ANormal::new(module, body, &mut |_, _, _| true).run(body)
+}
+
 fn to_basic_block(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     bind_steps(module, &mut |module, expr, across| {
         across && context.fire("bind what several scopes share", module, expr)
