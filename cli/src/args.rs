@@ -326,6 +326,9 @@ pub struct BenchArgs {
         help_heading = "Measuring"
     )]
     pub percentile: Vec<f64>,
+    /// What runs it: compiled code, or the first GPU
+    #[arg(long, value_enum, default_value = "cpu", help_heading = "Running")]
+    pub device: Device,
     /// Worker threads
     #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024), help_heading = "Running")]
     pub threads: u16,

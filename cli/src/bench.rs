@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
 use fermata_runtime::detect;
+use fermata_runtime::exec::Runnable;
 use serde_json::{Value, json};
 
-use crate::args::{BenchArgs, Fill};
+use crate::args::{BenchArgs, Device, Fill};
 use crate::compile::{load_compiled, target};
-use crate::inputs::{Given, collect};
-use crate::run::{bindings, ports, session};
-use crate::{Driver, Failure, Streams, output};
+use crate::inputs::{Given, Wanted, collect};
+use crate::model::Bindings;
+use crate::run::{bindings, planned, ports, session};
+use crate::{Driver, Failure, Streams, cuda, output};
 
 /// At most so many runs are kept; a longer measurement stops there.
 const MAX_RUNS: usize = 1_000_000;
@@ -27,9 +30,7 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
     let given = Given::new(&inputs_args, &args.model)?;
     let bindings = bindings(driver, &args.model, &given, streams)?;
     let start = Instant::now();
-    let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;
-    let wanted = ports(&compiled.program);
-    let mut session = session(compiled, &args.pipeline, usize::from(args.threads))?;
+    let (mut session, wanted) = ready(driver, args, &bindings, streams)?;
     let ready = start.elapsed();
     let inputs = collect(&inputs_args, &given, &wanted)?;
     let plan = session.entry();
@@ -38,7 +39,7 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
     let mut once = || -> Result<Duration, Failure> {
         let mut outputs: Vec<&mut [u8]> = results.iter_mut().map(Vec::as_mut_slice).collect();
         let start = Instant::now();
-        session.run_into(&inputs, &mut outputs, None)?;
+        session.run_into(&inputs, &mut outputs)?;
         Ok(start.elapsed())
     };
     let begun = Instant::now();
@@ -63,6 +64,29 @@ pub(crate) fn command(driver: &Driver, args: &BenchArgs, streams: &mut Streams<'
     match &args.baseline {
         Some(path) => against(path, args, &report, streams),
         None => Ok(0),
+    }
+}
+
+/// The program, ready to run on the device that the flags name, and the inputs that it wants.
+fn ready(
+    driver: &Driver,
+    args: &BenchArgs,
+    bindings: &Bindings,
+    streams: &mut Streams<'_>,
+) -> Result<(Box<dyn Runnable>, Vec<Wanted>), Failure> {
+    match args.device {
+        Device::Cpu => {
+            let compiled = load_compiled(driver, &args.model, bindings, &args.pipeline, streams)?;
+            let wanted = ports(&compiled.program);
+            Ok((Box::new(session(compiled, &args.pipeline, usize::from(args.threads))?), wanted))
+        }
+        Device::Cuda => {
+            let planned = planned(driver, (&args.model, &args.pipeline), bindings, streams)?;
+            Ok((Box::new(cuda::session(planned.program, planned.gpu)?), planned.wanted))
+        }
+        Device::Interp | Device::Tir => {
+            Err(Failure::usage("bench times compiled kernels: --device is cpu or cuda:0"))
+        }
     }
 }
 
@@ -118,6 +142,7 @@ fn report(args: &BenchArgs, ready: Duration, first: Duration, times: Vec<u64>) -
         "machine": machine(),
         "features": features,
         "build": build(),
+        "device": args.device.to_possible_value().expect("every device has a name").get_name(),
         "threads": args.threads,
         "seed": args.inputs.seed,
         "runs": runs,

@@ -12,7 +12,7 @@ use fermata_passes::bisect::Verdict;
 use crate::args::{CheckArgs, Device, Handed, InputArgs, PipelineArgs, ToleranceArgs};
 use crate::bound::Bound;
 use crate::compile::{any_target, generate, target};
-use crate::run::{Results, execute, interpret, judge};
+use crate::run::{Results, execute, interpret, judge, session};
 use crate::{Failure, Streams, cuda, output};
 
 /// The exit code of a command that cannot judge.
@@ -103,7 +103,7 @@ impl<'a> Checker<'a> {
 
     fn compiled(&self, module: &Module, inputs: &[Tensor]) -> Result<Results, Failure> {
         let compiled = generate(module.clone(), &target(self.pipeline)?, Bound::of(self.pipeline)?)?;
-        execute(compiled, self.pipeline, 1, inputs)
+        execute(&mut session(compiled, self.pipeline, 1)?, inputs)
     }
 
     fn on_tir(&self, module: &Module, inputs: &[Tensor]) -> Result<Results, Failure> {
@@ -114,7 +114,7 @@ impl<'a> Checker<'a> {
 
     fn on_gpu(&self, module: &Module, inputs: &[Tensor]) -> Result<Results, Failure> {
         let program = fermata_passes::lower::lower(module, &any_target(self.pipeline)?)?;
-        cuda::execute(program, cuda::compiled(self.pipeline)?, inputs)
+        execute(&mut cuda::session(program, cuda::compiled(self.pipeline)?)?, inputs)
     }
 
     /// Writes a program to where the command will look; nothing if it does not compile.

@@ -14,7 +14,8 @@ use crate::compile::plan;
 use crate::inputs::{Given, collect, read_npz, to_f64};
 use crate::model;
 use crate::run::{
-    Results, bindings, compile_and_execute, evaluate_kernels, expected, interpret, judge, no_main, parameters,
+    Results, bindings, compile_and_execute, evaluate_kernels, execute, expected, interpret, judge, no_main,
+    parameters,
 };
 use crate::{Driver, Failure, Streams, cuda};
 
@@ -49,8 +50,8 @@ pub(crate) fn command(
             }
             Device::Tir => evaluate_kernels(driver, module.clone(), &args.pipeline, &inputs, streams)?,
             Device::Cuda => {
-                let gpu = cuda::compiled(&args.pipeline)?;
-                cuda::execute(plan(driver, module.clone(), &args.pipeline, streams)?, gpu, &inputs)?
+                let planned = plan(driver, module.clone(), &args.pipeline, streams)?;
+                execute(&mut cuda::session(planned, cuda::compiled(&args.pipeline)?)?, &inputs)?
             }
         };
         let outcome = match (args.min_cosine, &args.pipeline.quantize) {

@@ -6,14 +6,12 @@ use fermata_codegen::artifact::Gpu;
 use fermata_codegen::cuda::nvrtc::{self, Binary};
 use fermata_codegen::cuda::{CudaKernel, emit_all};
 use fermata_ir::diag::{Code, Diagnostic};
-use fermata_ir::tensor::Tensor;
 use fermata_ir::tir::PrimFunc;
 use fermata_passes::lower::plan::Program;
 use fermata_passes::target::{CudaTarget, Target};
 use fermata_runtime::exec::cuda::CudaSession;
 
 use crate::args::{CompileArgs, Emit, PipelineArgs};
-use crate::run::Results;
 use crate::{Failure, Streams, compile, output};
 
 /// The kernels of a program as CUDA C.
@@ -86,11 +84,11 @@ pub fn compiled(args: &PipelineArgs) -> Result<Option<Gpu>, Failure> {
     }
 }
 
-/// Runs a program on the first GPU.
+/// A session of a program on the first GPU.
 ///
 /// # Errors
-/// If it is for a CPU, there is no GPU here, or a kernel cannot be made or fails.
-pub fn execute(program: Program, gpu: Option<Gpu>, inputs: &[Tensor]) -> Result<Results, Failure> {
+/// If it is for a CPU, there is no GPU here, or a kernel cannot be made.
+pub fn session(program: Program, gpu: Option<Gpu>) -> Result<CudaSession, Failure> {
     let Some(gpu) = gpu else {
         let error = Diagnostic::error(
             Code::USAGE,
@@ -101,8 +99,5 @@ pub fn execute(program: Program, gpu: Option<Gpu>, inputs: &[Tensor]) -> Result<
     // Without a device nothing else needs to be said.
     fermata_runtime::device::cuda::require(&fermata_runtime::detect::cuda(), 0)?;
     let (kernels, cubins) = gpu.code(&program)?;
-    let mut session = CudaSession::new(program, &kernels, &cubins, gpu.target, 0)?;
-    let tensors = session.run(inputs)?;
-    let names = session.entry().outputs.iter().map(|port| port.name.to_string());
-    Ok(names.zip(tensors).collect())
+    Ok(CudaSession::new(program, &kernels, &cubins, gpu.target, 0)?)
 }

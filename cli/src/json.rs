@@ -10,7 +10,7 @@
 //! | `model` | the file as it was named |
 //! | `machine`, `features` | the processor and its cores; the extensions that code was made for |
 //! | `build` | the program's version and profile |
-//! | `threads`, `seed` | as the flags say |
+//! | `device`, `threads`, `seed` | as the flags say |
 //! | `runs` | how many runs were measured |
 //! | `stable` | whether the medians of the first and second half are within 5 % |
 //! | `ready_ns` | from the start of reading to a session that is ready |

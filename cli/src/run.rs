@@ -9,7 +9,7 @@ use fermata_ir::front::{hf, output_names};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::TensorType;
 use fermata_passes::lower::plan::Program;
-use fermata_runtime::exec::{Session, SessionOptions, check_plan};
+use fermata_runtime::exec::{Runnable, Session, SessionOptions, check_plan};
 
 use crate::args::{Device, ModelArgs, PipelineArgs, RunArgs, ToleranceArgs};
 use crate::compile::{Compiled, compile, load_compiled, plan, target};
@@ -35,12 +35,14 @@ pub(crate) fn command(driver: &Driver, args: &RunArgs, streams: &mut Streams<'_>
             let compiled = load_compiled(driver, &args.model, &bindings, &args.pipeline, streams)?;
             let wanted = ports(&compiled.program);
             let inputs = collect(&args.inputs, &given, &wanted)?;
-            execute(compiled, &args.pipeline, usize::from(args.threads), &inputs)?
+            execute(&mut session(compiled, &args.pipeline, usize::from(args.threads))?, &inputs)?
         }
         Device::Tir | Device::Cuda => {
-            let (program, gpu, inputs) = planned(driver, args, (&given, &bindings), streams)?;
+            let planned = planned(driver, (&args.model, &args.pipeline), &bindings, streams)?;
+            let inputs = collect(&args.inputs, &given, &planned.wanted)?;
+            let Planned { program, gpu, .. } = planned;
             match args.device {
-                Device::Cuda => cuda::execute(program, gpu, &inputs)?,
+                Device::Cuda => execute(&mut cuda::session(program, gpu)?, &inputs)?,
                 _ => evaluate_program(&program, &inputs)?,
             }
         }
@@ -199,17 +201,11 @@ pub fn session(compiled: Compiled, args: &PipelineArgs, threads: usize) -> Resul
     Ok(Session::with_options(program, compiled.kernels, &options)?)
 }
 
-/// Runs a compiled program once.
+/// Runs a program once, on whatever device it is for.
 ///
 /// # Errors
-/// If an input does not fit.
-pub fn execute(
-    compiled: Compiled,
-    args: &PipelineArgs,
-    threads: usize,
-    inputs: &[Tensor],
-) -> Result<Results, Failure> {
-    let mut session = session(compiled, args, threads)?;
+/// If an input does not fit, or the device fails.
+pub fn execute(session: &mut dyn Runnable, inputs: &[Tensor]) -> Result<Results, Failure> {
     let tensors = session.run(inputs)?;
     let names = session.entry().outputs.iter().map(|port| port.name.to_string());
     Ok(names.zip(tensors).collect())
@@ -228,7 +224,7 @@ pub fn compile_and_execute(
     streams: &mut Streams<'_>,
 ) -> Result<Results, Failure> {
     let compiled = compile(driver, module, args, streams)?;
-    execute(compiled, args, threads, inputs)
+    execute(&mut session(compiled, args, threads)?, inputs)
 }
 
 /// Schedules a module for the target and runs its kernels on the evaluator of TIR.
@@ -245,28 +241,34 @@ pub fn evaluate_kernels(
     evaluate_program(&plan(driver, module, args, streams)?, inputs)
 }
 
-/// What the user named as a plan with its kernels, what it has for a GPU if it is for one, and its
-/// inputs.
+/// A plan with its kernels, what it has for a GPU if it is for one, and the inputs that it wants.
+pub struct Planned {
+    pub program: Program,
+    pub gpu: Option<Gpu>,
+    pub wanted: Vec<Wanted>,
+}
+
+/// What the user named, planned and not compiled for this machine.
 ///
 /// # Errors
-/// If it cannot be read or planned, an artifact's plan contradicts itself, or an input does not fit.
-fn planned(
+/// If it cannot be read or planned, or an artifact's plan contradicts itself.
+pub fn planned(
     driver: &Driver,
-    args: &RunArgs,
-    (given, bindings): (&Given, &Bindings),
+    (model, pipeline): (&ModelArgs, &PipelineArgs),
+    bindings: &Bindings,
     streams: &mut Streams<'_>,
-) -> Result<(Program, Option<Gpu>, Vec<Tensor>), Failure> {
-    match model::load(driver, &args.model, bindings, streams)? {
+) -> Result<Planned, Failure> {
+    match model::load(driver, model, bindings, streams)? {
         Model::Artifact(path) => {
-            let read = output::read_artifact(&path, &target(&PipelineArgs::default())?, args.model.trust)?;
+            let read = output::read_artifact(&path, &target(&PipelineArgs::default())?, model.trust)?;
             check_plan(&read.program)?;
-            let inputs = collect(&args.inputs, given, &ports(&read.program))?;
-            Ok((read.program, read.gpu, inputs))
+            let wanted = ports(&read.program);
+            Ok(Planned { program: read.program, gpu: read.gpu, wanted })
         }
         Model::Module(module) => {
-            let inputs = collect(&args.inputs, given, &parameters(&module)?)?;
-            let gpu = cuda::compiled(&args.pipeline)?;
-            Ok((plan(driver, *module, &args.pipeline, streams)?, gpu, inputs))
+            let wanted = parameters(&module)?;
+            let gpu = cuda::compiled(pipeline)?;
+            Ok(Planned { program: plan(driver, *module, pipeline, streams)?, gpu, wanted })
         }
     }
 }

@@ -111,6 +111,7 @@ fn results_in_json_have_the_documented_shape() {
     ]);
     let expected = "\
 .build: string
+.device: string
 .first_run_ns: number
 .machine: string
 .max_ns: number

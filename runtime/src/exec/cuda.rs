@@ -11,7 +11,7 @@ use fermata_ir::tensor::Tensor;
 use fermata_passes::lower::plan::{FuncId, FuncPlan, Place, Program, Step};
 use fermata_passes::target::CudaTarget;
 
-use super::check;
+use super::{Runnable, check};
 use crate::device::cuda::{Control, Gpu, Loaded};
 
 /// A program that is ready to run on a GPU.
@@ -57,23 +57,21 @@ impl CudaSession {
         Ok(CudaSession { entry, gpu, kernels: loaded, constants, arena, program })
     }
 
-    /// The function that runs.
-    pub fn entry(&self) -> &FuncPlan {
-        &self.program.funcs[self.entry]
-    }
-
     /// The control word of the device's queue.
     pub fn control(&self) -> Control {
         self.gpu.control()
     }
+}
 
-    /// Runs the program.
-    ///
-    /// # Errors
-    /// If an input does not fit its parameter, or a kernel fails.
-    pub fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
+impl Runnable for CudaSession {
+    fn entry(&self) -> &FuncPlan {
+        &self.program.funcs[self.entry]
+    }
+
+    fn run_into(&mut self, inputs: &[Tensor], outputs: &mut [&mut [u8]]) -> Result<(), Diagnostic> {
         let func = &self.program.funcs[self.entry];
         check::inputs(func, inputs)?;
+        check::outputs(func, outputs)?;
         let gpu = &self.gpu;
         let inputs = inputs.iter().map(|t| gpu.upload(t.bytes())).collect::<Result<Vec<_>, _>>()?;
         let results = func.result_bytes.iter().map(|&n| gpu.reserve(n)).collect::<Result<Vec<_>, _>>()?;
@@ -102,19 +100,17 @@ impl CudaSession {
                 Step::If { .. } | Step::Call { .. } => return Err(control_flow(func)),
             }
         }
-        let outputs = func.outputs.iter().map(|port| {
-            let buffer = &func.buffers[port.buffer];
-            let bytes = match buffer.place {
+        for (port, output) in func.outputs.iter().zip(outputs) {
+            let bytes = match func.buffers[port.buffer].place {
                 Place::Output(i) => gpu.download(&results[i])?,
                 Place::Input(i) => gpu.download(&inputs[i])?,
                 Place::Constant(i) => self.program.constants[i].bytes().to_vec(),
                 Place::Arena(offset) => gpu.download(&self.arena)?.split_off(offset),
             };
-            let bytes = &bytes[..buffer.bytes().min(bytes.len())];
-            Tensor::from_bytes(buffer.dtype, &buffer.shape, bytes)
-                .map_err(|e| Diagnostic::error(Code::RUN, format!("a result is no tensor: {e}")))
-        });
-        outputs.collect()
+            // Memory of no bytes has one, so that it has an address.
+            output.copy_from_slice(&bytes[..output.len()]);
+        }
+        Ok(())
     }
 }
 

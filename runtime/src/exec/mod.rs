@@ -65,6 +65,64 @@ impl Default for SessionOptions {
     }
 }
 
+/// A program that is ready to run, on whatever device: [`Session`] on processors, and on anything
+/// that runs launches in the host's memory; [`cuda::CudaSession`] on a GPU.
+pub trait Runnable {
+    /// The function that runs.
+    fn entry(&self) -> &FuncPlan;
+
+    /// Runs the program and writes its results, row-major and little-endian, where they should go.
+    ///
+    /// # Errors
+    /// If an input does not fit its parameter, an output has another size than its result, or
+    /// the device fails.
+    fn run_into(&mut self, inputs: &[Tensor], outputs: &mut [&mut [u8]]) -> Result<(), Diagnostic>;
+
+    /// Runs the program.
+    ///
+    /// # Errors
+    /// As [`Runnable::run_into`].
+    fn run(&mut self, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagnostic> {
+        let mut words = results(self.entry());
+        let mut outputs = slices(self.entry(), &mut words);
+        self.run_into(inputs, &mut outputs)?;
+        tensors(self.entry(), words)
+    }
+}
+
+impl Runnable for Session {
+    fn entry(&self) -> &FuncPlan {
+        self.entry()
+    }
+
+    fn run_into(&mut self, inputs: &[Tensor], outputs: &mut [&mut [u8]]) -> Result<(), Diagnostic> {
+        self.run_into(inputs, outputs, None)
+    }
+}
+
+/// Memory for the results of a function.
+fn results(func: &FuncPlan) -> Vec<Vec<u64>> {
+    let fill = if cfg!(debug_assertions) { u64::from_ne_bytes([POISON; 8]) } else { 0 };
+    let bytes = func.outputs.iter().map(|port| func.buffers[port.buffer].bytes());
+    bytes.map(|bytes| vec![fill; bytes.div_ceil(8)]).collect()
+}
+
+/// The bytes of the results in it.
+fn slices<'a>(func: &FuncPlan, words: &'a mut [Vec<u64>]) -> Vec<&'a mut [u8]> {
+    let bytes = func.outputs.iter().map(|port| func.buffers[port.buffer].bytes());
+    words.iter_mut().zip(bytes).map(|(words, bytes)| &mut as_bytes(words)[..bytes]).collect()
+}
+
+/// The results.
+fn tensors(func: &FuncPlan, words: Vec<Vec<u64>>) -> Result<Vec<Tensor>, Diagnostic> {
+    let tensors = func.outputs.iter().zip(words).map(|(port, words)| {
+        let buffer = &func.buffers[port.buffer];
+        Tensor::from_words(buffer.dtype, &buffer.shape, words)
+    });
+    let tensors = tensors.collect::<Result<_, _>>();
+    tensors.map_err(|e| Diagnostic::error(Code::RUN, format!("a result is no tensor: {e}")))
+}
+
 /// A program that is ready to run on a device of its own.
 pub struct Session {
     instance: Instance,
@@ -146,27 +204,10 @@ impl Session {
     ) -> Result<Vec<Tensor>, Diagnostic> {
         let program = self.instance.program.clone();
         let func = &program.funcs[self.instance.entry];
-        let mut words: Vec<Vec<u64>> = func
-            .outputs
-            .iter()
-            .map(|port| {
-                let fill = if cfg!(debug_assertions) { u64::from_ne_bytes([POISON; 8]) } else { 0 };
-                vec![fill; func.buffers[port.buffer].bytes().div_ceil(8)]
-            })
-            .collect();
-        let mut outputs: Vec<&mut [u8]> = Vec::with_capacity(words.len());
-        for (port, words) in func.outputs.iter().zip(&mut words) {
-            let bytes = func.buffers[port.buffer].bytes();
-            outputs.push(&mut as_bytes(words)[..bytes]);
-        }
+        let mut words = results(func);
+        let mut outputs = slices(func, &mut words);
         self.run_into(inputs, &mut outputs, observer)?;
-        let tensors = func.outputs.iter().zip(words).map(|(port, words)| {
-            let buffer = &func.buffers[port.buffer];
-            Tensor::from_words(buffer.dtype, &buffer.shape, words)
-        });
-        tensors
-            .collect::<Result<_, _>>()
-            .map_err(|e| Diagnostic::error(Code::RUN, format!("a result is no tensor: {e}")))
+        tensors(func, words)
     }
 
     /// Runs the program and writes its results, row-major and little-endian, where they should go.
