@@ -33,6 +33,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::dynamic_to_static::PASS,
     &relay::eta_expand::PASS,
     &relay::gradient::PASS,
+    &relay::lazy_gradient_init::PASS,
     &relay::inline::PASS,
     &relay::partial_eval::PASS,
     &relay::split_args::PASS,

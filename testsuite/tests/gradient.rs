@@ -79,7 +79,17 @@ fn total(module: &Module, inputs: &[Tensor]) -> f64 {
 
 #[test]
 fn gradients_are_what_differences_say() {
-    let pipeline = parse("to_graph_normal_form,gradient", &PassTable::standard()).expect("a pipeline");
+    check("to_graph_normal_form,gradient");
+}
+
+#[test]
+fn gradients_that_are_held_lazily_are_the_same() {
+    check("to_graph_normal_form,gradient,lazy_gradient_init");
+}
+
+/// Compares the gradients that passes make with differences.
+fn check(passes: &str) {
+    let pipeline = parse(passes, &PassTable::standard()).expect("a pipeline");
     for (seed, (params, body)) in PROGRAMS.into_iter().enumerate() {
         let plain = module(params, body);
         let mut with = plain.clone();

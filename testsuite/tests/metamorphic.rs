@@ -151,6 +151,16 @@ fn layouts_mean_the_same() {
     assert!(changed[0] > 10 && changed[1] > 0, "{changed:?} programs with other layouts");
 }
 
+#[test]
+fn what_is_held_lazily_means_the_same() {
+    for seed in 0..programs(160) {
+        let program = Generator::new(9_000_000 + seed).module(12);
+        if let Err(message) = same_results(&program, &after(&program, "lazy_gradient_init{finite=False}")) {
+            panic!("seed {seed}: {message}");
+        }
+    }
+}
+
 /// The program with the operands of some commuting operators the other way round.
 fn commuted(program: &Program, rng: &mut Rng) -> Program {
     let mut module = program.module.clone();

@@ -24,6 +24,7 @@ pub mod inline;
 pub mod label_ops;
 pub mod lambda_lift;
 mod layout;
+pub mod lazy_gradient_init;
 pub mod legalize;
 pub mod merge_compiler_regions;
 pub mod merge_composite;

@@ -230,7 +230,17 @@ impl<'m> Machine<'m> {
             Expr::Const(_) => Known::Constant,
             Expr::Global(global) => Known::Global(global),
             Expr::Ctor(ctor) => Known::Ctor(ctor),
-            _ => Known::Nothing,
+            Expr::Op(_) => Known::Nothing,
+            Expr::Call(_)
+            | Expr::Func(_)
+            | Expr::Let { .. }
+            | Expr::If { .. }
+            | Expr::Tuple(_)
+            | Expr::Proj { .. }
+            | Expr::Match { .. }
+            | Expr::Ref(_)
+            | Expr::RefRead(_)
+            | Expr::RefWrite { .. } => unreachable!("in A-normal form operands are atoms"),
         };
         self.value(expr, known)
     }
