@@ -72,6 +72,14 @@ impl OptionValue {
     pub const NO_FILE: OptionValue = OptionValue::File { path: Cow::Borrowed(""), contents: None };
 }
 
+/// A file that an option names.
+pub struct OptionFile {
+    /// Its path.
+    pub path: Cow<'static, str>,
+    /// What it holds.
+    pub contents: Arc<str>,
+}
+
 /// The highest `-O` level.
 pub const MAX_LEVEL: u8 = 3;
 
@@ -175,18 +183,18 @@ impl PassContext {
         }
     }
 
-    /// The path and the contents of a file that an option names, `None` if it names none.
+    /// A file that an option names, `None` if it names none.
     ///
     /// # Errors
     /// If nobody has read the file.
     ///
     /// # Panics
     /// If the pass has declared no such option of this name.
-    pub fn file(&self, name: &str) -> Result<Option<(Cow<'static, str>, Arc<str>)>, Diagnostic> {
+    pub fn file(&self, name: &str) -> Result<Option<OptionFile>, Diagnostic> {
         match self.option(name) {
             OptionValue::File { path, .. } if path.is_empty() => Ok(None),
             OptionValue::File { path, contents: Some(contents) } => {
-                Ok(Some((path.clone(), contents.clone())))
+                Ok(Some(OptionFile { path: path.clone(), contents: contents.clone() }))
             }
             OptionValue::File { path, contents: None } => {
                 Err(Diagnostic::error(Code::PASS, format!("the file `{path}` has not been read")))

@@ -46,6 +46,7 @@ pub const PASSES: &[&PassDef] = &[
     &relay::partition_graph::PASS,
     &relay::convert_layout::PASS,
     &relay::legalize::PASS,
+    &relay::fake_quantization::PASS,
 ];
 
 /// Passes by name: the built-in ones and a user's own.

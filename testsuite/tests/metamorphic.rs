@@ -5,9 +5,11 @@
 use fermata_ir::compare::compare;
 use fermata_ir::equal::structurally_equal;
 use fermata_ir::expr::{Expr, ExprId, Module};
+use fermata_ir::infer::infer_module;
 use fermata_ir::op::broadcast::{ADD, EQUAL, MAXIMUM, MINIMUM, MULTIPLY};
 use fermata_ir::op::{Op, OpTable};
 use fermata_ir::tensor::Tensor;
+use fermata_ir::text::{ParseOptions, parse_module};
 use fermata_ir::walk;
 use fermata_passes::fuse::is_primitive_expr;
 use fermata_passes::manager::{self, Options};
@@ -159,6 +161,95 @@ fn what_is_held_lazily_means_the_same() {
             panic!("seed {seed}: {message}");
         }
     }
+}
+
+/// A quantisation of some operators of dequantised bytes, as text.
+fn quantised_region(rng: &mut Rng) -> String {
+    let scales = ["0.5f", "0.25f", "0.1f", "0.3f", "0.07f"];
+    let params = |rng: &mut Rng| format!("{}, {}i8", rng.pick(&scales), rng.below(41) as i64 - 20);
+    let [x, y, out] = [(); 3].map(|()| params(rng));
+    let first = [
+        "qnn.dequantize(%x, X)",
+        "nn.conv2d(X, W, padding=[1, 1], channels=3, kernel_size=[3, 3])",
+        "nn.relu(nn.bias_add(nn.conv2d(X, W, channels=3, kernel_size=[3, 3]), B))",
+        "add(B3, nn.conv2d(nn.relu(X), W, channels=3, kernel_size=[3, 3]))",
+        "nn.conv2d(nn.pad(nn.relu(X), 0f, pad_width=[[0, 0], [0, 0], [1, 0], [0, 2]]), W)",
+        "nn.dense(reshape(X, newshape=[-1, 4]), V, units=None)",
+        "add(nn.matmul(reshape(X, newshape=[-1, 4]), V, units=None, transpose_b=True), B)",
+        "nn.batch_matmul(reshape(X, newshape=[2, 4, 4]), reshape(Y, newshape=[2, 4, 4]), transpose_b=True)",
+        "add(X, Y)",
+        "subtract(X, Y)",
+        "multiply(X, Y)",
+        "multiply(divide(X, 3f), 0.75f)",
+        "concatenate((X, Y, X), axis=1)",
+        "nn.avg_pool2d(X, pool_size=[3, 3], padding=[1, 1])",
+        "nn.avg_pool2d(X, pool_size=[2, 2], strides=[2, 2], padding=[1, 1], count_include_pad=True)",
+        "nn.global_avg_pool2d(X)",
+        "mean(X, axis=[1], exclude=True)",
+        "sum(X, axis=[2], keepdims=True)",
+    ];
+    let then = [
+        "nn.relu(Z)",
+        "clip(Z, a_min=-0.7f, a_max=1.3f)",
+        "max(Z, axis=[0], keepdims=True)",
+        "reshape(Z, newshape=[-1])",
+        "Z",
+    ];
+    let mut body = (*rng.pick(&first)).to_owned();
+    for _ in 0..rng.below(3) {
+        body = rng.pick(&then).replace('Z', &body);
+    }
+    let weights = |n: usize| (0..n).map(|i| ((i * 37 + 11) % 23) as i64 - 11).map(|v| v.to_string());
+    let constant = |shape: &str, n: usize| {
+        format!("const(Tensor[({shape}), int8], [{}])", weights(n).collect::<Vec<_>>().join(", "))
+    };
+    let vector = "const(Tensor[(3), float32], [0.25, 0.125, 0.5]), const(Tensor[(3), int8], [0, 1, -2])";
+    let body = body
+        .replace("qnn.dequantize(%x, X)", "X")
+        .replace('X', &format!("qnn.dequantize(%x, {x})"))
+        .replace('Y', &format!("qnn.dequantize(%y, {y})"))
+        .replace('W', &format!("qnn.dequantize({}, {vector}, axis=0)", constant("3, 2, 3, 3", 54)))
+        .replace('V', &format!("qnn.dequantize({}, 0.2f, 1i8)", constant("3, 4", 12)))
+        .replace("B3", "const(Tensor[(3, 1, 1), float32], [1.5, -2.25, 0.3])")
+        .replace('B', "const(Tensor[(3), float32], [1.5, -2.25, 0.3])");
+    let input = "Tensor[(1, 2, 4, 4), int8]";
+    format!("#[version = \"0.0.5\"]\ndef @main(%x: {input}, %y: {input}) {{ qnn.quantize({body}, {out}) }}")
+}
+
+#[test]
+fn integers_are_at_most_one_step_from_what_floats_round_to() {
+    let table = OpTable::standard();
+    let count = programs(400);
+    let (mut steps, mut elements) = (0, 0);
+    for seed in 0..count {
+        let mut rng = Rng::new(10_000_000 + seed);
+        let text = quantised_region(&mut rng);
+        let mut module =
+            parse_module("region", &text, &ParseOptions::new(&table)).expect("it is well formed");
+        infer_module(&mut module).unwrap_or_else(|e| panic!("seed {seed}: {:?}\n{text}", e.0[0].message));
+        let mut bytes = || (0..32).map(|_| rng.below(256) as u8 as i8).collect::<Vec<i8>>();
+        let inputs = [bytes(), bytes()].map(|b| Tensor::from_slice(&[1, 2, 4, 4], &b).expect("32 bytes"));
+        let program = Program { module, inputs: inputs.to_vec() };
+        let integers = after(&program, "fake_quantization_to_integer");
+        let float = |e: &ExprId| {
+            let ty = integers.module.types[*e].as_tensor();
+            ty.is_some_and(|t| t.dtype.is_float() && t.rank() > 1) && integers.module.as_const(*e).is_none()
+        };
+        let left = walk::reachable(&integers.module).into_iter().find(float);
+        assert!(left.is_none(), "seed {seed}: a float is left\n{text}");
+        round_trip(&integers).unwrap_or_else(|message| panic!("seed {seed}: {message}"));
+        let results =
+            [&program, &integers].map(|p| evaluate(&p.module, &p.inputs).expect("it has a meaning"));
+        let [a, b] = results.map(|r| r[0].as_slice::<i8>().expect("bytes").to_vec());
+        for (a, b) in a.iter().zip(&b) {
+            let apart = (i32::from(*a) - i32::from(*b)).abs();
+            assert!(apart <= 1, "seed {seed}: {a} became {b}\n{text}");
+            steps += apart;
+            elements += 1;
+        }
+    }
+    println!("{steps} of {elements} numbers are one step away");
+    assert!(steps * 20 < elements, "{steps} of {elements} numbers are one step away");
 }
 
 /// The program with the operands of some commuting operators the other way round.

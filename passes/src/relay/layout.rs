@@ -149,7 +149,7 @@ impl Rewrite<'_> {
             };
             self.laid[old] = Some(laid);
         }
-        Ok(self.plain(root)?)
+        self.plain(root)
     }
 
     fn laid(&self, old: ExprId) -> Laid {
@@ -250,7 +250,6 @@ impl Rewrite<'_> {
     }
 
     /// The call in other layouts, `None` if it has them already.
-    #[expect(clippy::type_complexity, reason = "a failure of the program is not why a layout stays")]
     fn convert(
         &mut self,
         old: ExprId,

@@ -50,7 +50,7 @@ pub static PASS: PassDef = PassDef {
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let mut patterns = match context.file("file")? {
-        Some((path, text)) => Patterns::parse(&path, &text)?,
+        Some(file) => Patterns::parse(&file.path, &file.contents)?,
         None => Patterns::builtin(),
     };
     choose(&mut patterns.list, &context.text("patterns"))?;

@@ -15,6 +15,7 @@ pub mod defuse_ops;
 pub mod div_to_mul;
 pub mod dynamic_to_static;
 pub mod eta_expand;
+pub mod fake_quantization;
 pub mod fast_math;
 pub mod fold_constant;
 pub mod fold_scale_axis;

@@ -41,21 +41,25 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         let body = rebuild(module, func.body, &mut |module, _, new| {
             let Some((target, callee, region)) = region(module, new) else { return new };
             let target = target.to_owned();
-            if !lifted.contains_key(&callee) {
-                if !walk::free_vars_of(module, region).is_empty() || !region.type_params.is_empty() {
-                    context.remark(module, new, || {
-                        format!("a region for `{target}` stays: it is no function by itself")
-                    });
+            let named = match lifted.get(&callee) {
+                Some(&named) => named,
+                None if !walk::free_vars_of(module, region).is_empty() || !region.type_params.is_empty() => {
+                    let why = || format!("a region for `{target}` stays: it is no function by itself");
+                    context.remark(module, new, why);
                     return new;
                 }
-                if !context.fire_named("make a region global", module, new, || format!(", for `{target}`")) {
-                    return new;
+                None => {
+                    let of = || format!(", for `{target}`");
+                    if !context.fire_named("make a region global", module, new, of) {
+                        return new;
+                    }
+                    let name = unique(format!("{target}_{owner}_{count}"), &mut names);
+                    count += 1;
+                    lift(module, callee, name)
                 }
-                let name = unique(format!("{target}_{owner}_{count}"), &mut names);
-                count += 1;
-                lifted.insert(callee, lift(module, callee, name));
-            }
-            call_instead(module, new, lifted[&callee])
+            };
+            lifted.insert(callee, named);
+            call_instead(module, new, named)
         });
         if body != func.body {
             outcome = Outcome::Changed;
