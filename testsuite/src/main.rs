@@ -14,6 +14,7 @@ mod onnx_node;
 mod overhead;
 mod preempting;
 mod program;
+mod record;
 mod scaling;
 mod snapshot;
 mod venv;

@@ -12,7 +12,7 @@ use fermata_ir::tensor::Tensor;
 use fermata_ir::weights::map_file;
 use fermata_passes::lower::lower;
 use fermata_passes::manager::{self, Options};
-use fermata_passes::pipeline::{Level, parse, standard};
+use fermata_passes::pipeline::{Level, Pipeline, parse, standard};
 use fermata_passes::relay::quantize::Scheme;
 use fermata_passes::table::PassTable;
 use fermata_runtime::detect;
@@ -50,18 +50,32 @@ pub(crate) fn compile(module: Module, threads: usize) -> Result<Session, Diagnos
 
 /// Compiles a program for this machine, its products in int8 if there is a scheme.
 pub(crate) fn compile_quantised(
-    mut module: Module,
+    module: Module,
     scheme: Option<Scheme>,
     threads: usize,
 ) -> Result<Session, Diagnostics> {
-    let target = detect::host();
-    let options = Options { target: target.clone().into(), ..Options::default() };
+    compile_by(module, &pipeline(scheme)?, threads)
+}
+
+/// The passes of the default level, after those that a scheme needs.
+pub(crate) fn pipeline(scheme: Option<Scheme>) -> Result<Pipeline, Diagnostics> {
     let mut pipeline = standard(Level(2));
     if let Some(scheme) = scheme {
         let text = format!("infer_type,fold_constant,quantize{{scheme={}}}", scheme.name());
         pipeline.steps.splice(0..0, parse(&text, &PassTable::standard())?.steps);
     }
-    manager::run(&mut module, &pipeline, &options, &mut [])?;
+    Ok(pipeline)
+}
+
+/// Compiles a program for this machine by these passes.
+pub(crate) fn compile_by(
+    mut module: Module,
+    pipeline: &Pipeline,
+    threads: usize,
+) -> Result<Session, Diagnostics> {
+    let target = detect::host();
+    let options = Options { target: target.clone().into(), ..Options::default() };
+    manager::run(&mut module, pipeline, &options, &mut [])?;
     let program = lower(&module, &target.clone().into())?;
     let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
     let kernels = compile_all(&funcs, &target)?;

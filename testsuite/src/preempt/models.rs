@@ -56,7 +56,7 @@ impl Compiled {
         let program = lower(&module, &target.clone().into()).map_err(first)?;
         let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
         let kernels = compile_all(&funcs, &target).map_err(|d| d.message.to_string())?;
-        let inputs = inputs(&program)?;
+        let inputs = random_inputs(&program)?;
         Ok(Compiled { program, kernels, inputs })
     }
 
@@ -120,8 +120,11 @@ impl Compiled {
 /// One in so many steps of a virtual device flips the word.
 const FLIP_EVERY: u64 = 4;
 
-/// Random inputs of a program.
-fn inputs(program: &Program) -> Result<Vec<Tensor>, String> {
+/// Random inputs of a program, the same for each of the same types.
+///
+/// # Errors
+/// If it has no entry, or an input of a type that has no random values.
+pub fn random_inputs(program: &Program) -> Result<Vec<Tensor>, String> {
     let entry = program.entry.ok_or("the program has no entry")?;
     let plan = &program.funcs[entry];
     let mut random = Random::new(7);

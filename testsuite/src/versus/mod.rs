@@ -16,7 +16,6 @@
 mod contender;
 mod int8;
 mod ours;
-mod record;
 mod report;
 
 use std::io;
@@ -30,8 +29,8 @@ use fermata_ir::front::onnx::input_names;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::weights::map_file;
 
-use crate::venv;
 use crate::zoo::{self, Timed};
+use crate::{record, venv};
 use contender::{Contender, Task};
 pub(crate) use ours::{OursArgs, ours};
 use report::{Measured, Row};
@@ -150,7 +149,9 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
     };
     println!("\n{text}");
     if args.update {
-        record::update(args, &text)?;
+        let section = if args.int8 { "versus-int8" } else { "versus" };
+        let packages: Vec<&str> = args.peers.iter().map(|&p| Peer::package(p)).collect();
+        record::update(section, &format!("; against {}", packages.join(", ")), &text)?;
     }
     Ok(!rows.is_empty() && rows.iter().all(|row| row.results.is_ok()))
 }

@@ -1,4 +1,4 @@
-//! The sections of BENCHMARKS.md that `versus --update` writes.
+//! The sections of BENCHMARKS.md that `--update` writes.
 
 use std::io;
 use std::path::Path;
@@ -6,46 +6,37 @@ use std::time::SystemTime;
 
 use fermata_runtime::detect;
 
-use super::{Args, Peer};
-
-/// Where a section begins and ends.
-struct Marks {
-    begin: &'static str,
-    end: &'static str,
-}
-
-const MODELS: Marks = Marks { begin: "<!-- versus: begin -->\n", end: "<!-- versus: end -->\n" };
-const INT8: Marks = Marks { begin: "<!-- versus-int8: begin -->\n", end: "<!-- versus-int8: end -->\n" };
-
-/// Writes the tables into BENCHMARKS.md, with what made them.
-pub(super) fn update(args: &Args, tables: &str) -> io::Result<()> {
+/// Writes a command's table into its section of BENCHMARKS.md, with what made it: the command
+/// line, the day, the machine, and whatever `more` there is to say.
+///
+/// # Errors
+/// If there is no such section between `<!-- NAME: begin -->` and `<!-- NAME: end -->`.
+pub(crate) fn update(section: &str, more: &str, tables: &str) -> io::Result<()> {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../BENCHMARKS.md");
     let text = std::fs::read_to_string(&path)?;
-    let marks = if args.int8 { &INT8 } else { &MODELS };
-    let replaced = replaced(&text, marks, &format!("{}\n{tables}", heading(args)))
-        .ok_or_else(|| io::Error::other("BENCHMARKS.md has no section for this command"))?;
+    let replaced = replaced(&text, section, &format!("{}\n{tables}", heading(more)))
+        .ok_or_else(|| io::Error::other(format!("BENCHMARKS.md has no section `{section}`")))?;
     std::fs::write(path, replaced)
 }
 
 /// The text with another section.
-fn replaced(text: &str, Marks { begin, end }: &Marks, section: &str) -> Option<String> {
-    let (before, rest) = text.split_once(begin)?;
-    let (_, after) = rest.split_once(end)?;
-    Some(format!("{before}{begin}{section}{end}{after}"))
+fn replaced(text: &str, section: &str, content: &str) -> Option<String> {
+    let [begin, end] = ["begin", "end"].map(|edge| format!("<!-- {section}: {edge} -->\n"));
+    let (before, rest) = text.split_once(&begin)?;
+    let (_, after) = rest.split_once(&end)?;
+    Some(format!("{before}{begin}{content}{end}{after}"))
 }
 
 /// The command, the day and the machine.
-fn heading(args: &Args) -> String {
-    let packages: Vec<&str> = args.peers.iter().map(|&p| Peer::package(p)).collect();
+fn heading(more: &str) -> String {
     let days = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs() / 86_400);
     let words: Vec<String> = std::env::args().skip(1).collect();
     format!(
-        "`cargo run --release -p fermata-testsuite -- {}` on {}: {}; {:?}; against {}.\n",
+        "`cargo run --release -p fermata-testsuite -- {}` on {}: {}; {:?}{more}.\n",
         words.join(" "),
         date(days),
         fermata::machine(),
         detect::features(),
-        packages.join(", "),
     )
 }
 
@@ -76,9 +67,9 @@ mod tests {
 
     #[test]
     fn only_the_section_is_replaced() {
-        let Marks { begin, end } = MODELS;
-        let text = format!("a\n{begin}old\n{end}b\n");
-        assert_eq!(replaced(&text, &MODELS, "new\n"), Some(format!("a\n{begin}new\n{end}b\n")));
-        assert_eq!(replaced(&text, &INT8, "new\n"), None);
+        let text = "a\n<!-- x: begin -->\nold\n<!-- x: end -->\nb\n";
+        let new = "a\n<!-- x: begin -->\nnew\n<!-- x: end -->\nb\n";
+        assert_eq!(replaced(text, "x", "new\n").as_deref(), Some(new));
+        assert_eq!(replaced(text, "y", "new\n"), None);
     }
 }
