@@ -12,7 +12,7 @@ use fermata_ir::entity::SecondaryMap;
 use fermata_ir::expr::{Args, Call, Callee, Expr, ExprId, Function, Module, VarId};
 use fermata_ir::op::nn::{BATCH_MATMUL, DENSE, DENSE_PACK, FAST_SOFTMAX, LOG_SOFTMAX, MATMUL, SOFTMAX};
 use fermata_ir::op::norm::{GROUP_NORM, INSTANCE_NORM, L2_NORMALIZE, LAYER_NORM, RMS_NORM};
-use fermata_ir::op::quant::{QUANT_DENSE, QUANT_DENSE_PACK, QUANT_MATMUL};
+use fermata_ir::op::quant::{QUANT_DENSE, QUANT_DENSE_PACK, QUANT_MATMUL, QUANTIZE_PER_TOKEN};
 use fermata_ir::op::transform::TRANSPOSE;
 use fermata_ir::op::{AttrValue, Attrs, FusePattern, Op, OpDef, Purity};
 use fermata_ir::types::{FuncType, Type};
@@ -86,6 +86,42 @@ impl Trial {
         cost
     }
 
+    /// How many launches two groups save as one, and the work that this one is.
+    ///
+    /// # Errors
+    /// Why they are better apart.
+    pub fn saves(
+        &mut self,
+        module: &Module,
+        apart: [&Group; 2],
+        together: &Group,
+    ) -> Result<(usize, u64), String> {
+        let most = self.limits.nodes.min(MAX_TRIED);
+        if together.kinds.nodes > most {
+            return Err(format!("together they have more than {most} nodes"));
+        }
+        if !ends_in_shape(module, &together.func) {
+            return Err("together they would end in another shape than the product in them".into());
+        }
+        let results = module.types[together.func.body].as_tuple().map_or(1, <[Type]>::len);
+        if self.limits.args > 0 && together.args.len() + results > self.limits.args as usize {
+            return Err("together they have more than `max_args` arguments and results".into());
+        }
+        let (Some(first), Some(second)) = (self.cost(module, apart[0]), self.cost(module, apart[1])) else {
+            return Err("one of them has no code".into());
+        };
+        let Some(both) = self.cost(module, together) else { return Err("together they have no code".into()) };
+        let launches = first.launches + second.launches;
+        if both.launches >= launches {
+            return Err(format!("together they are {} launches, as they are alone", both.launches));
+        }
+        let work = first.work.saturating_add(second.work);
+        if both.work > work.saturating_mul(SLACK) / 100 {
+            return Err(format!("together they are more work: {} against {work}", both.work));
+        }
+        Ok((launches - both.launches, both.work))
+    }
+
     fn lowered(&mut self, module: &Module, expr: ExprId, func: &Function) -> Option<Cost> {
         if func.attrs.contains_key("relay.reshape_only") {
             return Some(Cost { launches: 0, work: 0 });
@@ -116,15 +152,18 @@ pub fn merge(module: &mut Module, body: ExprId, trial: &mut Trial, context: &mut
 }
 
 /// A call of a group.
-struct Group {
+pub struct Group {
     callee: ExprId,
-    func: Function,
-    args: Args,
+    /// The group.
+    pub func: Function,
+    /// What it is called with.
+    pub args: Args,
     kinds: Kinds,
 }
 
 impl Group {
-    fn of(module: &Module, expr: ExprId) -> Option<Group> {
+    /// The group that an expression calls, if it does.
+    pub fn of(module: &Module, expr: ExprId) -> Option<Group> {
         let Expr::Call(Call { callee: Callee::Expr(callee), args, .. }) = &module.exprs[expr] else {
             return None;
         };
@@ -136,6 +175,18 @@ impl Group {
             args: args.clone(),
             kinds,
         })
+    }
+
+    /// True if a kernel might hold this group and then that one, with the results of both.
+    pub fn may_share(&self, then: &Group) -> bool {
+        self.kinds.one_anchor(then.kinds) && !self.kinds.other && !then.kinds.other
+    }
+
+    /// The name of the operator that it ends in.
+    pub fn last(&self, module: &Module) -> String {
+        let order = walk::post_order(module, &[self.func.body]);
+        let ops = order.into_iter().filter_map(|e| Some(module.as_op_call(e)?.0.name()));
+        ops.fold("tuple", |_, op| op).to_string()
     }
 }
 
@@ -164,7 +215,7 @@ impl Kinds {
         let is = |defs: &[&'static OpDef]| defs.iter().any(|def| op.is(def));
         if is(&PRODUCTS) {
             self.product = true;
-        } else if is(&ROWS) || op.pattern == FusePattern::CommReduce {
+        } else if is(&ROWS) || op.is(&QUANTIZE_PER_TOKEN) || op.pattern == FusePattern::CommReduce {
             self.row = true;
         } else if op.pattern > FusePattern::Injective || op.purity != Purity::Pure {
             self.other = true;
@@ -173,9 +224,13 @@ impl Kinds {
 
     /// True if a kernel might hold this group and then that one.
     fn may_feed(self, then: Kinds) -> bool {
-        let one_anchor = !(then.product && (self.product || self.row));
         let some_anchor = self.product || self.row || then.product || then.row;
-        one_anchor && some_anchor && !self.other && !then.other
+        self.one_anchor(then) && some_anchor && !self.other && !then.other
+    }
+
+    /// True if there is no product behind a product or behind rows.
+    fn one_anchor(self, then: Kinds) -> bool {
+        !(then.product && (self.product || self.row))
     }
 }
 
@@ -236,44 +291,54 @@ fn try_join(
     }
     let joined = joined(module, expr, (value, producer), consumer);
     let together = Group::of(module, joined).expect("a group was made");
-    if !ends_in_shape(module, &together.func) {
-        return Err("together they would end in another shape than the product in them".into());
-    }
-    if trial.limits.args > 0 && together.args.len() + 1 > trial.limits.args as usize {
-        return Err("together they have more than `max_args` arguments and results".into());
-    }
-    let mut cost = |group: &Group| trial.cost(module, group);
-    let (Some(first), Some(second)) = (cost(producer), cost(consumer)) else {
-        return Err("one of them has no code".into());
-    };
-    let Some(both) = cost(&together) else { return Err("together they have no code".into()) };
-    let apart = first.launches + second.launches;
-    if both.launches >= apart {
-        return Err(format!("together they are {} launches, as they are alone", both.launches));
-    }
-    let work = first.work.saturating_add(second.work);
-    if both.work > work.saturating_mul(SLACK) / 100 {
-        return Err(format!("together they are more work: {} against {work}", both.work));
-    }
-    Ok((joined, apart - both.launches))
+    let (launches, _) = trial.saves(module, [producer, consumer], &together)?;
+    Ok((joined, launches))
 }
 
-/// True if the result of a group with a product has the product's shape, but for reshapes and
-/// transposes at the end.
+/// True if all results of a group with a product have the product's shape, but for reshapes and
+/// transposes at the end, and the scales of rows that are quantised.
 fn ends_in_shape(module: &Module, func: &Function) -> bool {
-    let mut end = func.body;
-    while let Some((op, call)) = module.as_op_call(end) {
-        if !(op.is(&TRANSPOSE) || is_reshape(op)) {
-            break;
-        }
-        end = call.args[0];
-    }
+    let results = match &module.exprs[func.body] {
+        Expr::Tuple(fields) => fields.clone(),
+        _ => [func.body].into_iter().collect(),
+    };
+    let ends: Vec<ExprId> = results.into_iter().map(|result| end(module, result)).collect();
     let order = walk::post_order(module, &[func.body]);
     let mut products = order
         .into_iter()
         .filter(|&e| module.as_op_call(e).is_some_and(|(op, _)| PRODUCTS.iter().any(|def| op.is(def))));
     let shape = |e: ExprId| module.types[e].as_tensor().map(|t| &t.shape);
-    products.all(|product| shape(product) == shape(end))
+    products.all(|product| ends.iter().all(|&end| shape(product) == shape(end)))
+}
+
+/// What a result is before it is reshaped, transposed or quantised.
+fn end(module: &Module, result: ExprId) -> ExprId {
+    let mut end = result;
+    loop {
+        end = match (&module.exprs[end], module.as_op_call(end)) {
+            (Expr::Proj { tuple, .. }, _) => *tuple,
+            (_, Some((op, call))) if op.is(&TRANSPOSE) || op.is(&QUANTIZE_PER_TOKEN) || is_reshape(op) => {
+                call.args[0]
+            }
+            _ => return end,
+        };
+    }
+}
+
+/// The parameters that a group has so far: the value outside, and the variable inside.
+#[derive(Default)]
+pub struct Params(IndexMap<ExprId, VarId>);
+
+impl Params {
+    /// What stands for a value inside of the group.
+    pub fn inside(&mut self, module: &mut Module, value: ExprId) -> ExprId {
+        let ty = module.types[value].clone();
+        let next = self.0.len();
+        let var = *self.0.entry(value).or_insert_with(|| module.var(format!("p{next}"), ty.clone()));
+        let id = module.add(Expr::Var(var));
+        module.types[id] = ty;
+        id
+    }
 }
 
 /// A call of a group that computes what the two compute.
@@ -283,30 +348,27 @@ fn joined(
     (value, producer): (ExprId, &Group),
     consumer: &Group,
 ) -> ExprId {
-    let mut params: IndexMap<ExprId, VarId> = IndexMap::new();
-    let mut inside = |module: &mut Module, arg: ExprId| {
-        let ty = module.types[arg].clone();
-        let next = params.len();
-        let var = *params.entry(arg).or_insert_with(|| module.var(format!("p{next}"), ty.clone()));
-        let id = module.add(Expr::Var(var));
-        module.types[id] = ty;
-        id
-    };
+    let mut params = Params::default();
     let mut made = None;
     let mut args = Vec::new();
     for &arg in &consumer.args {
         args.push(if arg == value {
             *made.get_or_insert_with(|| {
-                let own: Vec<ExprId> = producer.args.iter().map(|&a| inside(module, a)).collect();
+                let own: Vec<ExprId> = producer.args.iter().map(|&a| params.inside(module, a)).collect();
                 instantiate(module, &producer.func, &own)
             })
         } else {
-            inside(module, arg)
+            params.inside(module, arg)
         });
     }
     let body = instantiate(module, &consumer.func, &args);
+    close(module, expr, params, body)
+}
+
+/// The call of a group with these parameters and this body, in the place of an expression.
+pub fn close(module: &mut Module, expr: ExprId, Params(params): Params, body: ExprId) -> ExprId {
     let vars: Vec<VarId> = params.values().copied().collect();
-    let ret = module.types[expr].clone();
+    let ret = module.types[body].clone();
     let mut attrs: IndexMap<_, _> = [("Primitive".into(), AttrValue::Int(1))].into();
     if is_reshape_only(module, body) {
         attrs.insert("relay.reshape_only".into(), AttrValue::Int(1));
@@ -331,15 +393,15 @@ fn tell(
     why: &str,
     context: &mut PassContext,
 ) {
-    if !context.want_remarks {
-        return;
+    if context.want_remarks {
+        let (first, second) = (producer.last(module), consumer.last(module));
+        remark(module, at, format!("the groups of `{first}` and `{second}`: {why}"), context);
     }
-    let last = |group: &Group| {
-        let order = walk::post_order(module, &[group.func.body]);
-        let ops = order.into_iter().filter_map(|e| Some(module.as_op_call(e)?.0.name()));
-        ops.fold("tuple", |_, op| op)
-    };
-    let (first, second) = (last(producer), last(consumer));
-    let message = format!("the groups of `{first}` and `{second}`: {why}");
-    context.remarks.push(Diagnostic::warning(Code::PASS, message).at(module.spans[at].clone()));
+}
+
+/// Adds a remark, if remarks are wanted.
+pub fn remark(module: &Module, at: ExprId, message: String, context: &mut PassContext) {
+    if context.want_remarks {
+        context.remarks.push(Diagnostic::warning(Code::PASS, message).at(module.spans[at].clone()));
+    }
 }

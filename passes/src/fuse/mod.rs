@@ -10,13 +10,15 @@
 //! of operands decides nothing and a group with a complex operator ends in that operator's shape.
 //! And groups that were made are joined where the target's own schedules say that the two together
 //! are fewer launches and no more work ([`merge`]): reductions that feed on, reorderings in front
-//! of a product or behind it, rows that a norm or a softmax takes over.
+//! of a product or behind it, rows that a norm or a softmax takes over. A group whose value others
+//! read too can be joined likewise, and then has several results ([`share`]).
 
 mod dominator;
 mod extract;
 mod graph;
 mod group;
 mod merge;
+mod share;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::expr::{Expr, ExprId, Function, Module};
@@ -89,7 +91,13 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         };
         tell(module, &graph, &groups, context);
         let body = extract::extract(module, &func, &graph, &groups, linked);
-        let body = if tries { merge::merge(module, body, &mut trial, context) } else { body };
+        let body = match tries {
+            true => {
+                let body = merge::merge(module, body, &mut trial, context);
+                share::share(module, body, &mut trial, context)
+            }
+            false => body,
+        };
         changed |= body != func.body;
         module.globals[global].func = Some(Function { body, ..func });
     }

@@ -65,6 +65,7 @@ impl Temporaries<'_> {
             let Step::Launch { kernel: id, args } = step else { continue };
             let kernel = &kernels[*id];
             let inputs = args.len() - kernel.func.outputs;
+            let mut taken: Vec<usize> = Vec::new();
             let places: Vec<Option<usize>> = args.iter().map(|&a| (self.of)(a).map(|t| owner[t])).collect();
             for output in inputs..args.len() {
                 let Some(result) = places[output].filter(|&r| self.lives[r].first == at) else { continue };
@@ -76,9 +77,10 @@ impl Temporaries<'_> {
                         let mut variants = [(*id, kernel)].into_iter().chain(raw);
                         variants.all(|(id, kernel)| proofs.allow(id, kernel, i, output))
                     };
-                    self.ends_at(t, at, result) && readers.all(&mut allow)
+                    !taken.contains(&t) && self.ends_at(t, at, result) && readers.all(&mut allow)
                 });
                 if let Some(source) = found {
+                    taken.push(source);
                     self.merge(source, result);
                     owner[result] = source;
                 }

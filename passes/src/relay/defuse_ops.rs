@@ -1,5 +1,7 @@
 //! DefuseOps: the inverse of FuseOps: every call of a group becomes the operators in it again.
 
+use std::collections::BTreeSet;
+
 use fermata_ir::diag::Diagnostics;
 use fermata_ir::expr::{Callee, Expr, ExprId, Module};
 
@@ -22,9 +24,20 @@ pub static PASS: PassDef = PassDef {
 };
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    Ok(rebuild_functions(module, |module, _, new| match defused(module, new, context) {
-        Some(body) => body,
-        None => new,
+    // The results of groups that had several.
+    let mut results: BTreeSet<ExprId> = BTreeSet::new();
+    Ok(rebuild_functions(module, |module, _, new| {
+        if let Expr::Proj { tuple, index } = module.exprs[new]
+            && results.contains(&tuple)
+            && let Expr::Tuple(fields) = &module.exprs[tuple]
+        {
+            return fields[index as usize];
+        }
+        let Some(body) = defused(module, new, context) else { return new };
+        if matches!(module.exprs[body], Expr::Tuple(_)) {
+            results.insert(body);
+        }
+        body
     }))
 }
 

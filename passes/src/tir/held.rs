@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 
 use fermata_ir::scalar::{BinaryOp, UnaryOp};
 use fermata_ir::te::{Axis, Compute, Graph, Stage, StageKind};
-use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind};
+use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Stmt};
 use fermata_ir::types::DType;
 
 use super::inline::{Env, nodes};
@@ -58,30 +58,36 @@ fn is_read_twice(graph: &Graph, tensor: BufferId, kept: &BTreeSet<BufferId>) -> 
 }
 
 /// Computes the row of a tensor, at the root's axes as `env` has them and along its `last` one,
-/// into scratch; from here on the nest reads it there.
+/// into scratch, or `into` a row of its own buffer if it is a result too; from here on the nest
+/// reads it there.
 ///
 /// # Errors
-/// If the elements read a reduction that the nest cannot hold.
+/// If the elements read a reduction that the nest cannot hold, or a result has no such row.
 pub fn hold_row(
     nest: &mut Nest<'_>,
     tensor: BufferId,
     axes: &[Axis],
     last: &Axis,
     env: &Env,
+    into: Option<Vec<Expr>>,
 ) -> Result<(), Refusal> {
     let graph = nest.inliner().graph();
+    let no_row = if into.is_some() { Err(Refusal::Guarded(tensor)) } else { Ok(()) };
     let stage = graph.stages.iter().find(|s| s.outputs == [tensor]);
-    let Some(StageKind::Compute(compute)) = stage.map(|s| &s.kind) else { return Ok(()) };
+    let Some(StageKind::Compute(compute)) = stage.map(|s| &s.kind) else { return no_row };
     let (Some(root_last), Some((own_last, outer))) = (axes.last(), compute.axes.split_last()) else {
-        return Ok(());
+        return no_row;
     };
-    if root_last.var != last.var {
-        return Ok(());
+    if root_last.var != last.var || compute.reduce.is_some() {
+        return no_row;
     }
     let at = |a: &Axis| env.get(&a.var).cloned().unwrap_or_else(|| a.expr());
     let place: Vec<Expr> = axes[..outer.len()].iter().map(at).collect();
     let mut own: Env = outer.iter().map(|a| a.var).zip(place.iter().cloned()).collect();
-    let row = nest.local("row", &[last.extent], compute.body[0].dtype());
+    let (row, lead) = match into {
+        Some(lead) => (tensor, lead),
+        None => (nest.local("row", &[last.extent], compute.body[0].dtype()), Vec::new()),
+    };
     let j = nest.var("j", DType::I64);
     nest.open(j, last.extent.into(), LoopKind::Vectorized);
     nest.declare_axis_as(last, j);
@@ -89,8 +95,9 @@ pub fn hold_row(
     own.insert(own_last.var, column.clone());
     let element = nest.inliner().instantiate(&compute.body[0], &own);
     let value = nest.place(&element)?;
-    nest.store_element(row, column, value);
+    let indices = lead.iter().cloned().chain([column]).collect();
+    nest.push(Stmt::Store { buffer: row, indices, value });
     nest.close();
-    nest.inliner().hold(tensor, row, Vec::new(), place);
+    nest.inliner().hold(tensor, row, lead, place);
     Ok(())
 }

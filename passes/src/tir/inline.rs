@@ -62,6 +62,12 @@ impl<'a> Inliner<'a> {
         self.walk(expr, env, &mut BTreeMap::new())
     }
 
+    /// As [`Inliner::instantiate`], of several expressions: what they share they go on sharing.
+    pub fn instantiate_all<'e>(&mut self, exprs: impl Iterator<Item = &'e Expr>, env: &Env) -> Vec<Expr> {
+        let mut done = BTreeMap::new();
+        exprs.map(|e| self.walk(e, env, &mut done)).collect()
+    }
+
     fn walk(&mut self, expr: &Expr, env: &Env, done: &mut BTreeMap<usize, Expr>) -> Expr {
         if let Some(value) = done.get(&expr.key()) {
             return value.clone();
@@ -87,8 +93,9 @@ impl<'a> Inliner<'a> {
 
     fn load(&mut self, buffer: BufferId, indices: Vec<Expr>, like: &Expr) -> Expr {
         if let (Some(held), Some((last, outer))) = (self.held.get(&buffer), indices.split_last())
-            && outer == held.leading
+            && (outer == held.leading || held.buffer == buffer && outer == held.row)
         {
+            // What stands in the tensor's own buffer may have been found there before.
             let place = held.row.iter().chain([last]).cloned().collect();
             return Expr::new(ExprKind::Load(held.buffer, place), like.dtype());
         }

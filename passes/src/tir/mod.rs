@@ -5,6 +5,7 @@ mod collapse;
 pub mod cost;
 mod held;
 pub mod inline;
+mod joint;
 mod nest;
 mod rows;
 pub mod rules_cpu;

@@ -237,13 +237,26 @@ impl<'a> Nest<'a> {
     /// # Errors
     /// If it reads a reduction that this nest cannot hold.
     pub fn place(&mut self, expr: &Expr) -> Result<Expr, Refusal> {
+        let placed = self.place_all(std::slice::from_ref(expr))?;
+        Ok(placed.into_iter().next().expect("one for one"))
+    }
+
+    /// As [`Nest::place`], of several expressions: what they share is computed once.
+    ///
+    /// # Errors
+    /// If one reads a reduction that this nest cannot hold.
+    pub fn place_all(&mut self, exprs: &[Expr]) -> Result<Vec<Expr>, Refusal> {
         let mut uses: BTreeMap<usize, u32> = BTreeMap::new();
-        for node in nodes(expr) {
-            super::inline::operands(&node).iter().for_each(|o| *uses.entry(o.key()).or_default() += 1);
+        let mut seen = BTreeSet::new();
+        for expr in exprs {
+            *uses.entry(expr.key()).or_default() += 1;
+            for node in nodes(expr).into_iter().filter(|node| seen.insert(node.key())) {
+                super::inline::operands(&node).iter().for_each(|o| *uses.entry(o.key()).or_default() += 1);
+            }
         }
         let outer = std::mem::take(&mut self.shared);
         self.shared = uses.into_iter().filter(|&(_, n)| n > 1).map(|(key, _)| key).collect();
-        let placed = self.walk(expr, false);
+        let placed = exprs.iter().map(|expr| self.walk(expr, false)).collect();
         self.shared = outer;
         placed
     }

@@ -14,8 +14,9 @@ use super::checkpoint::Goal;
 use super::collapse::Pointwise;
 use super::held::hold_row;
 use super::inline::{Env, nodes};
+use super::joint::Joint;
 use super::nest::{Nest, Refusal, is_contiguous};
-use super::rules_cpu::{Scheduled, finish};
+use super::rules_cpu::{Scheduled, finish_outputs};
 
 /// Scalar operations that a tile should be worth: about twenty microseconds of scalar code.
 const TILE_WORK: usize = 40_000;
@@ -40,6 +41,17 @@ pub struct Rows<'a> {
     pub splits_columns: bool,
     /// Tensors whose rows are computed once, before all else that is in a row.
     pub held: &'a [BufferId],
+    /// What the kernel writes besides.
+    pub joint: &'a Joint,
+}
+
+impl Rows<'_> {
+    /// Refuses where there are no whole rows at once, if something is to be done with them.
+    fn need_no_row(&self) -> Result<(), Refusal> {
+        let companion = self.held.iter().find(|b| self.joint.companions.contains(b));
+        let root = self.joint.quantised.map(|_| &self.stage.outputs[0]);
+        companion.or(root).map_or(Ok(()), |&tensor| Err(Refusal::Guarded(tensor)))
+    }
 }
 
 /// The tile grid: rows and columns.
@@ -81,7 +93,8 @@ pub fn close_kernel(nest: Nest<'_>, rows: &Rows<'_>) -> Scheduled {
     let (func, scratch, body) = nest.finish();
     let Stmt::Seq(mut stmts) = body else { unreachable!("a nest is a sequence") };
     let tiles = stmts.pop().expect("the tile loop");
-    finish(func, rows.stage, scratch, tiles)
+    let outputs = rows.joint.outputs(&rows.stage.outputs);
+    finish_outputs(func, rows.stage.name.clone(), &outputs, scratch, tiles)
 }
 
 fn var(v: VarId) -> Expr {
@@ -221,13 +234,21 @@ fn emit_row(
     env: &mut Env,
 ) -> Result<(), Refusal> {
     let Some((last, middle)) = grid.inner.split_last() else {
+        rows.need_no_row()?;
         return emit_point(nest, rows, env);
     };
     let (first, count) = columns(grid, last, column_tile);
-    if middle.is_empty() && grid.column_tiles == 1 && row_reduction.is_none() {
-        for &tensor in rows.held {
-            hold_row(nest, tensor, &rows.pointwise.axes, last, env)?;
+    let at = |a: &Axis| env.get(&a.var).cloned().unwrap_or_else(|| var(a.var));
+    let leading = rows.pointwise.axes.split_last().filter(|(own, _)| own.var == last.var);
+    let place: Option<Vec<Expr>> = leading.map(|(_, leading)| leading.iter().map(at).collect());
+    match place.clone().filter(|_| middle.is_empty() && grid.column_tiles == 1 && row_reduction.is_none()) {
+        Some(place) => {
+            for &tensor in rows.held {
+                let into = rows.joint.companions.contains(&tensor).then(|| place.clone());
+                hold_row(nest, tensor, &rows.pointwise.axes, last, env, into)?;
+            }
         }
+        None => rows.need_no_row()?,
     }
     let sums = match row_reduction {
         Some(found) => {
@@ -243,6 +264,9 @@ fn emit_row(
     emit_elements(nest, rows, env, sums.map(|(tensor, acc)| (tensor, acc, var(j))))?;
     nest.close();
     middle.iter().for_each(|_| nest.close());
+    let root = rows.stage.outputs[0];
+    let quantised = place.and_then(|place| rows.joint.quantise_row(root, &place, last.extent));
+    quantised.into_iter().for_each(|call| nest.push(call));
     Ok(())
 }
 
@@ -341,18 +365,15 @@ pub fn emit_elements(
         store(nest, rows, env, vec![value]);
         return Ok(());
     }
-    let mut values = Vec::new();
-    for body in &rows.pointwise.bodies {
-        let body = match &sums {
-            Some((Some(tensor), acc, j)) => {
-                let sum = nest.element(*acc, j.clone());
-                replace_load(body, *tensor, &sum)
-            }
-            _ => body.clone(),
-        };
-        let body = nest.inliner().instantiate(&body, env);
-        values.push(nest.place(&body)?);
-    }
+    let bodies: Vec<Expr> = match &sums {
+        Some((Some(tensor), acc, j)) => {
+            let sum = nest.element(*acc, j.clone());
+            rows.pointwise.bodies.iter().map(|body| replace_load(body, *tensor, &sum)).collect()
+        }
+        _ => rows.pointwise.bodies.clone(),
+    };
+    let bodies = nest.inliner().instantiate_all(bodies.iter(), env);
+    let values = nest.place_all(&bodies)?;
     store(nest, rows, env, values);
     Ok(())
 }

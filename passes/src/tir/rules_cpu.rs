@@ -19,6 +19,7 @@ use super::checkpoint::{Goal, fit};
 use super::collapse::{Pointwise, collapse};
 use super::held::held_tensors;
 use super::inline::{Env, Inliner, nodes};
+use super::joint::{ALONE, Joining, Joint};
 use super::nest::{Nest, Refusal};
 use super::rows::{Rows, emit_rows};
 use super::split::split_divided;
@@ -151,37 +152,80 @@ struct Found<'a> {
     kept: &'a BTreeSet<BufferId>,
 }
 
-/// One kernel for each kept tensor that is needed; or the tensor that must be kept besides.
+/// One kernel for each kept tensor that is needed, or for several of them where one kernel can
+/// write them; or the tensor that must be kept besides.
 fn try_schedule(
     found: &Found<'_>,
     outputs: &[BufferId],
     target: &CpuTarget,
     bound: Option<Duration>,
 ) -> Result<Vec<Scheduled>, BufferId> {
-    let mut needed: BTreeSet<BufferId> = outputs.iter().copied().collect();
-    let mut kernels = Vec::new();
+    let joining = Joining { graph: found.graph, origins: found.origins, outputs, target, bound };
+    let joined = kernels(found, &joining, outputs.len() > 1)?;
+    if is_in_order(found.graph, &joined) { Ok(joined) } else { kernels(found, &joining, false) }
+}
+
+/// The kernels of all needed tensors, last to first and then turned round.
+fn kernels(found: &Found<'_>, joining: &Joining<'_>, join: bool) -> Result<Vec<Scheduled>, BufferId> {
+    let mut needed: BTreeSet<BufferId> = joining.outputs.iter().copied().collect();
+    let mut written = BTreeSet::new();
+    let mut kernels: Vec<Scheduled> = Vec::new();
+    let emit = |stage: &Stage, joint: &Joint, goal: &Goal<'_>| found.emit(stage, joint, goal);
     for stage in found.graph.stages.iter().rev() {
-        if !stage.outputs.iter().any(|b| needed.contains(b)) || matches!(stage.kind, StageKind::Placeholder) {
+        let is_needed = stage.outputs.iter().any(|b| needed.contains(b) && !written.contains(b));
+        if !is_needed || matches!(stage.kind, StageKind::Placeholder) {
             continue;
         }
-        let kernel = fit(target, bound, &mut |goal| found.emit(stage, &goal))?;
+        let quantising = || joining.quantising(stage.outputs[0], &emit, &written);
+        let kernel = match join.then(quantising).flatten() {
+            Some(kernel) => kernel,
+            None => {
+                let alone = fit(joining.target, joining.bound, &mut |goal| found.emit(stage, &ALONE, &goal))?;
+                let more = |kernel| joining.with_companions(stage, kernel, Joint::default(), &emit, &written);
+                if join { more(alone) } else { alone }
+            }
+        };
         needed.extend(&kernel.inputs);
+        written.extend(kernel.outputs.iter().copied());
         kernels.push(kernel);
     }
     kernels.reverse();
     Ok(kernels)
 }
 
+/// True if every kernel finds what it reads.
+fn is_in_order(graph: &Graph, kernels: &[Scheduled]) -> bool {
+    let given = graph.stages.iter().filter(|s| matches!(s.kind, StageKind::Placeholder));
+    let mut known: BTreeSet<BufferId> = given.flat_map(|s| s.outputs.iter().copied()).collect();
+    kernels.iter().all(|kernel| {
+        let finds = kernel.inputs.iter().all(|b| known.contains(b));
+        known.extend(&kernel.outputs);
+        finds
+    })
+}
+
 impl Found<'_> {
-    /// The kernel of a stage that is no placeholder; or the tensor that must be kept besides.
-    fn emit(&self, stage: &Stage, goal: &Goal<'_>) -> Result<Scheduled, BufferId> {
+    /// The kernel of a stage that is no placeholder, with something besides; or the tensor that
+    /// must be kept besides, or that is in the way of doing both in one kernel.
+    fn emit(&self, stage: &Stage, joint: &Joint, goal: &Goal<'_>) -> Result<Scheduled, BufferId> {
         let &Found { name, graph, origins, tensorized, kept } = self;
+        let mut kept = kept.clone();
+        if !joint.is_alone() {
+            // Companions are at hand in the kernel; its root is what is written, whoever asked for it.
+            kept.extend(&stage.outputs);
+            joint.companions.iter().for_each(|b| {
+                kept.remove(b);
+            });
+        }
         match &stage.kind {
             StageKind::Placeholder => unreachable!("a placeholder is no kernel"),
+            StageKind::Extern { .. } if !joint.is_alone() => Err(stage.outputs[0]),
             StageKind::Extern { allocs, body, .. } => Ok(emit_extern(name, graph, stage, allocs, body)),
-            StageKind::Compute(compute) => match anchor(graph, origins, tensorized, stage, compute, kept) {
-                Some(anchored) => tensorize::emit(name, graph, &anchored, kept, goal).map_err(tensor_of),
-                None => emit_compute(name, graph, stage, compute, kept, goal),
+            StageKind::Compute(compute) => match anchor(graph, origins, tensorized, stage, compute, &kept) {
+                Some(anchored) => {
+                    tensorize::emit(name, graph, &anchored, &kept, joint, goal).map_err(tensor_of)
+                }
+                None => emit_compute(name, graph, stage, compute, &kept, joint, goal),
             },
         }
     }
@@ -248,36 +292,45 @@ pub fn finish_outputs(
     Scheduled { func, inputs, outputs: outputs.to_vec() }
 }
 
-/// A kernel that computes a kept tensor, with everything that is not kept inside it.
+/// A kernel that computes a kept tensor, with everything that is not kept inside it, and besides
+/// it what the `joint` says.
 fn emit_compute(
     name: &str,
     graph: &Graph,
     stage: &Stage,
     compute: &Compute,
     kept: &BTreeSet<BufferId>,
+    joint: &Joint,
     goal: &Goal<'_>,
 ) -> Result<Scheduled, BufferId> {
+    if !joint.is_alone() && compute.reduce.is_some() {
+        return Err(stage.outputs[0]);
+    }
     let reductions = reduced_tensors(graph, kept);
-    let mut held = held_tensors(graph, compute, kept);
+    let mut held = held_rows(graph, compute, kept, joint);
     let mut pointwise = written_out(graph, stage, compute, &kept.iter().chain(&held).copied().collect());
-    if !reads_any(&pointwise, &reductions) {
+    let whole_rows =
+        joint.quantised.is_some() || held.iter().any(|&b| reads_within(graph, kept, b, &reductions));
+    if !whole_rows && !reads_any(&pointwise, &reductions) {
         // Nothing is reduced over these rows, and their axes may be joined.
         held.clear();
         pointwise = written_out(graph, stage, compute, kept);
+        add_companions(graph, &mut pointwise, compute, kept, joint)?;
     }
-    let reads_reduction = reads_any(&pointwise, &reductions);
+    let in_rows = whole_rows || reads_any(&pointwise, &reductions);
     let mut inner_axes = 1;
     loop {
         let mut nest = Nest::new(name, Inliner::new(graph, kept), kept);
-        if compute.reduce.is_none() && !reads_reduction {
+        if compute.reduce.is_none() && !in_rows {
             collapse(&mut pointwise, &mut nest.func.buffers);
             split_divided(&mut pointwise, &mut nest.func);
         }
         // Reductions of each element alone are not repeated if a row is cut.
         let own =
             || reductions.iter().all(|&b| size(&graph.buffers[b]) >= size(&graph.buffers[stage.outputs[0]]));
-        let splits_columns = !reads_reduction || (goal.share < 1.0 && own());
-        let rows = Rows { stage, compute, pointwise: &pointwise, inner_axes, splits_columns, held: &held };
+        let splits_columns = !in_rows || (joint.is_alone() && goal.share < 1.0 && own());
+        let rows =
+            Rows { stage, compute, pointwise: &pointwise, inner_axes, splits_columns, held: &held, joint };
         match emit_rows(nest, &rows, goal) {
             Ok(kernel) => return Ok(kernel),
             Err(Refusal::Guarded(tensor)) => return Err(tensor),
@@ -293,6 +346,64 @@ fn emit_compute(
             }
         }
     }
+}
+
+/// The tensors whose rows are computed before all else that is in a row, in the order of the graph:
+/// those that are worth it, and those that are results too.
+fn held_rows(graph: &Graph, compute: &Compute, kept: &BTreeSet<BufferId>, joint: &Joint) -> Vec<BufferId> {
+    let mut held = held_tensors(graph, compute, kept);
+    held.retain(|b| !joint.companions.contains(b));
+    held.extend(&joint.companions);
+    held.sort_by_key(|b| graph.stages.iter().position(|s| s.outputs.contains(b)));
+    held
+}
+
+/// True if an element of a tensor needs one of these, through what is not kept.
+fn reads_within(
+    graph: &Graph,
+    kept: &BTreeSet<BufferId>,
+    tensor: BufferId,
+    wanted: &BTreeSet<BufferId>,
+) -> bool {
+    let stage = graph.stages.iter().find(|s| s.outputs == [tensor]);
+    stage.is_some_and(|stage| match &stage.kind {
+        StageKind::Compute(compute) => reads_any(&written_out(graph, stage, compute, kept), wanted),
+        StageKind::Placeholder | StageKind::Extern { .. } => false,
+    })
+}
+
+/// Adds the elements of companions before those of the root, all in terms of the same loads.
+fn add_companions(
+    graph: &Graph,
+    pointwise: &mut Pointwise,
+    compute: &Compute,
+    kept: &BTreeSet<BufferId>,
+    joint: &Joint,
+) -> Result<(), BufferId> {
+    if joint.companions.is_empty() {
+        return Ok(());
+    }
+    let mut inliner = Inliner::new(graph, kept);
+    let unit = compute.axes.iter().filter(|a| a.extent == 1);
+    let env: Env = unit.map(|a| (a.var, Expr::int(0))).collect();
+    let companions = element_loads(graph, &joint.companions, &compute.axes);
+    let all = inliner.instantiate_all(companions.iter().chain(&compute.body), &env);
+    let is_load = |(b, e): &(&BufferId, &Expr)| matches!(e.kind(), ExprKind::Load(l, _) if l == *b);
+    if let Some((&tensor, _)) = joint.companions.iter().zip(&all).find(is_load) {
+        return Err(tensor);
+    }
+    pointwise.bodies = all;
+    pointwise.outputs.splice(0..0, joint.companions.iter().copied());
+    Ok(())
+}
+
+/// The elements of tensors at these axes.
+pub fn element_loads(graph: &Graph, tensors: &[BufferId], axes: &[Axis]) -> Vec<Expr> {
+    let at = |&b: &BufferId| {
+        let indices = axes.iter().map(Axis::expr).collect();
+        Expr::new(ExprKind::Load(b, indices), graph.buffers[b].dtype)
+    };
+    tensors.iter().map(at).collect()
 }
 
 /// The elements of a stage in terms of the tensors where inlining ends.

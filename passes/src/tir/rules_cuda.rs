@@ -24,6 +24,7 @@ use fermata_ir::types::DType;
 
 use super::collapse::{Pointwise, collapse};
 use super::inline::{Env, Inliner, nodes};
+use super::joint::ALONE;
 use super::nest::{Nest, Refusal, is_contiguous};
 use super::rows::Rows;
 use super::rules_cpu::{Scheduled, Unschedulable, loaded, reduced_tensors, repeats, tensor_of};
@@ -133,8 +134,15 @@ fn emit_compute(
     };
     let nest = || Nest::new(name, Inliner::new(graph, kept), kept);
     let reads = reductions_read(graph, kept, &pointwise);
-    let rows =
-        Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false, held: &[] };
+    let rows = Rows {
+        stage,
+        compute,
+        pointwise: &pointwise,
+        inner_axes: 0,
+        splits_columns: false,
+        held: &[],
+        joint: &ALONE,
+    };
     if let Some(product) = gemm::find(graph, kept, &rows)
         && let Some(done) = emit_product(&nest, &rows, &product, target)
     {
@@ -143,8 +151,15 @@ fn emit_compute(
     if compute.reduce.is_none() && reads.is_empty() {
         let mut nest = nest();
         collapse(&mut pointwise, &mut nest.func.buffers);
-        let rows =
-            Rows { stage, compute, pointwise: &pointwise, inner_axes: 0, splits_columns: false, held: &[] };
+        let rows = Rows {
+            stage,
+            compute,
+            pointwise: &pointwise,
+            inner_axes: 0,
+            splits_columns: false,
+            held: &[],
+            joint: &ALONE,
+        };
         return points::emit_points(nest, &rows).map_err(tensor_of);
     }
     let own = compute.reduce.is_some().then_some(compute);
@@ -161,6 +176,7 @@ fn emit_compute(
                     inner_axes: 0,
                     splits_columns: false,
                     held: &[],
+                    joint: &ALONE,
                 },
             )
             .map_err(|_| tensor),

@@ -11,6 +11,7 @@ mod moves;
 mod product;
 mod product_i8;
 pub mod quantize_i8;
+mod results;
 mod row_epilogue;
 pub mod softmax;
 
@@ -25,8 +26,9 @@ use fermata_ir::types::DType;
 use super::checkpoint::Goal;
 use super::held::held_tensors;
 use super::inline::{Env, Inliner, nodes, rebuild};
+use super::joint::Joint;
 use super::nest::{Nest, Refusal};
-use super::rules_cpu::{Scheduled, finish};
+use super::rules_cpu::{Scheduled, finish_outputs};
 use product::Product;
 
 /// The operator that made a tensor.
@@ -289,7 +291,8 @@ fn readers(graph: &Graph, kept: &BTreeSet<BufferId>, tensor: BufferId) -> usize 
     count
 }
 
-/// The kernel of an anchored root, or the tensor that must be kept for it to be possible.
+/// The kernel of an anchored root, with what the `joint` says besides, or the tensor that must be
+/// kept for it to be possible.
 ///
 /// # Errors
 /// If the epilogue reads what this nest cannot hold.
@@ -298,11 +301,18 @@ pub fn emit(
     graph: &Graph,
     anchored: &Anchored<'_>,
     kept: &BTreeSet<BufferId>,
+    joint: &Joint,
     goal: &Goal<'_>,
 ) -> Result<Scheduled, Refusal> {
+    if let Kind::Product(product) = &anchored.kind
+        && !joint.is_alone()
+    {
+        results::check(graph, kept, anchored, product, joint)?;
+    }
     let nest = Nest::new(name, Inliner::new(graph, kept), kept);
     match &anchored.kind {
-        Kind::Product(product) => product::emit(nest, anchored, product, goal),
+        Kind::Product(product) => product::emit(nest, anchored, product, joint, goal),
+        Kind::ProductI8(_) | Kind::Conv(_) if !joint.is_alone() => Err(Refusal::Guarded(anchored.tensor)),
         Kind::ProductI8(origin) => product_i8::emit(nest, anchored, origin, goal),
         Kind::Conv(origin) => conv::emit(nest, anchored, origin, goal),
     }
@@ -320,8 +330,16 @@ fn epilogue(anchored: &Anchored<'_>, nest: &Nest<'_>, indices: Vec<Expr>) -> Opt
 
 /// The expression with loads replaced where `f` gives something else.
 fn replace_loads(expr: &Expr, f: &mut dyn FnMut(BufferId, &[Expr]) -> Option<Expr>) -> Expr {
+    replace_all_loads(std::slice::from_ref(expr), f).swap_remove(0)
+}
+
+/// As [`replace_loads`], of several expressions, which go on sharing what they share.
+fn replace_all_loads(exprs: &[Expr], f: &mut dyn FnMut(BufferId, &[Expr]) -> Option<Expr>) -> Vec<Expr> {
     let mut done: BTreeMap<usize, Expr> = BTreeMap::new();
-    for node in nodes(expr) {
+    for node in exprs.iter().flat_map(nodes) {
+        if done.contains_key(&node.key()) {
+            continue;
+        }
         let rebuilt = rebuild(&node, &mut |e| done[&e.key()].clone());
         let value = match rebuilt.kind() {
             ExprKind::Load(b, indices) => f(*b, indices).unwrap_or(rebuilt.clone()),
@@ -329,18 +347,20 @@ fn replace_loads(expr: &Expr, f: &mut dyn FnMut(BufferId, &[Expr]) -> Option<Exp
         };
         done.insert(node.key(), value);
     }
-    done[&expr.key()].clone()
+    exprs.iter().map(|expr| done[&expr.key()].clone()).collect()
 }
 
 fn var(v: VarId) -> Expr {
     Expr::new(ExprKind::Var(v), DType::I64)
 }
 
-fn range(min: impl Into<Expr>, extent: impl Into<Expr>) -> Range {
+/// `min .. min + extent`.
+pub fn range(min: impl Into<Expr>, extent: impl Into<Expr>) -> Range {
     Range { min: min.into(), extent: extent.into() }
 }
 
-fn intrin(name: &str, regions: Vec<Region>, params: Vec<Expr>) -> Stmt {
+/// A call of an intrinsic.
+pub fn intrin(name: &str, regions: Vec<Region>, params: Vec<Expr>) -> Stmt {
     Stmt::Intrin { name: name.into(), regions, params }
 }
 
@@ -368,8 +388,9 @@ fn over_tiles(size: [usize; 2], tile: [usize; 2], cost: impl Fn(usize, usize) ->
 }
 
 /// The finished kernel of a nest that holds one tile loop.
-fn close(nest: Nest<'_>, root: &Stage) -> Scheduled {
+fn close(nest: Nest<'_>, root: &Stage, joint: &Joint) -> Scheduled {
     let (func, scratch, body) = nest.finish();
     let Stmt::Seq(mut stmts) = body else { unreachable!("a nest is a sequence") };
-    finish(func, root, scratch, stmts.pop().expect("the tile loop"))
+    let outputs = joint.outputs(&root.outputs);
+    finish_outputs(func, root.name.clone(), &outputs, scratch, stmts.pop().expect("the tile loop"))
 }

@@ -108,13 +108,8 @@ pub fn emit_rows(mut nest: Nest<'_>, rows: &Rows<'_>) -> Result<Scheduled, Refus
 }
 
 fn place_all(nest: &mut Nest<'_>, rows: &Rows<'_>, env: &Env) -> Result<Vec<Expr>, Refusal> {
-    let bodies = rows.pointwise.bodies.iter();
-    bodies
-        .map(|body| {
-            let body = nest.inliner().instantiate(body, env);
-            nest.place(&body)
-        })
-        .collect()
+    let bodies = nest.inliner().instantiate_all(rows.pointwise.bodies.iter(), env);
+    nest.place_all(&bodies)
 }
 
 /// A kernel whose statement the operator wrote itself: a thread runs an iteration of its

@@ -14,6 +14,7 @@ use fermata_ir::types::DType;
 use super::super::checkpoint::Goal;
 use super::super::cost::intrin::{self as model, conv2d};
 use super::super::inline::Env;
+use super::super::joint::ALONE;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, var};
@@ -202,7 +203,7 @@ pub fn emit(
         emit_epilogue(&mut nest, anchored, &conv, &element, &place)?;
     }
     nest.close();
-    Ok(close(nest, anchored.root))
+    Ok(close(nest, anchored.root, &ALONE))
 }
 
 /// Where a tile lies.

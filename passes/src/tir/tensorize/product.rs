@@ -15,10 +15,11 @@ use super::super::checkpoint::Goal;
 use super::super::cost;
 use super::super::held::hold_row;
 use super::super::inline::Env;
+use super::super::joint::Joint;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::{
-    Anchored, RowEpilogue, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, replace_loads,
+    Anchored, RowEpilogue, TILE_FLOPS, clipped, close, intrin, over_tiles, range, replace_all_loads, results,
     softmax, var,
 };
 use crate::target::CpuPeaks;
@@ -219,6 +220,11 @@ impl Product {
         Some(())
     }
 
+    /// True if the result's elements do not lie one after the other.
+    pub fn is_moved(&self) -> bool {
+        self.result.is_some()
+    }
+
     /// True if a tile of whole rows is a good one.
     pub fn holds_rows(&self) -> bool {
         let bytes = self.k.saturating_mul(self.column.extent).saturating_mul(4);
@@ -337,18 +343,23 @@ struct Place {
 }
 
 /// Emits the kernel.
+///
+/// # Errors
+/// If the epilogue, or what the `joint` says besides, is nothing that a tile can hold.
 pub fn emit(
     mut nest: Nest<'_>,
     anchored: &Anchored<'_>,
     product: &Product,
+    joint: &Joint,
     goal: &Goal<'_>,
 ) -> Result<Scheduled, Refusal> {
-    let tiling = match anchored.rows {
-        Some(_) => Tiling::of_whole_rows(product, goal),
-        None => Tiling::new(product, goal),
+    let tiling = match anchored.rows.is_some() || joint.quantised.is_some() {
+        true => Tiling::of_whole_rows(product, goal),
+        false => Tiling::new(product, goal),
     };
     let output = anchored.root.outputs[0];
-    let element = see_as_matrices(&mut nest, anchored, product);
+    let elements = results::elements(&mut nest, anchored, joint);
+    let elements = see_as_matrices(&mut nest, anchored, product, joint, &elements);
     let tiles = product.batches() * tiling.row_tiles * tiling.column_tiles;
     let tile = nest.var("t", DType::I64);
     nest.open(tile, tiles.into(), LoopKind::Tiles);
@@ -357,18 +368,21 @@ pub fn emit(
     nest.push(call);
     let tile_rows = place.rows.clone();
     let result = Region { buffer: output, ranges: result_ranges(product, &place) };
-    match (&anchored.rows, element) {
-        (Some(RowEpilogue::Stages { body, held }), _) => {
-            emit_row_epilogue(&mut nest, anchored, product, (body, held), place)?;
+    match &anchored.rows {
+        Some(RowEpilogue::Stages { body, held }) => {
+            let held = results::held(&mut nest, held, joint);
+            emit_row_epilogue(&mut nest, anchored, product, joint, (body, &held), place)?;
         }
-        (_, Some(element)) => emit_epilogue(&mut nest, anchored, product, &element, place)?,
-        (_, None) => {}
+        Some(RowEpilogue::Softmax) | None if !elements.is_empty() || joint.quantised.is_some() => {
+            emit_epilogue(&mut nest, anchored, product, joint, &elements, place)?;
+        }
+        Some(RowEpilogue::Softmax) | None => {}
     }
     if let Some(RowEpilogue::Softmax) = anchored.rows {
         nest.push(softmax::rows(result, tile_rows, product.column.extent));
     }
     nest.close();
-    Ok(close(nest, anchored.root))
+    Ok(close(nest, anchored.root, joint))
 }
 
 /// Binds where a tile lies.
@@ -431,10 +445,14 @@ fn region(view: &View, [(row, rows), (column, columns)]: [(&Expr, &Expr); 2]) ->
     Region { buffer: view.buffer, ranges: vec![rows, columns] }
 }
 
-/// Sees operands and result as matrices; gives the epilogue's element in these terms.
-fn see_as_matrices(nest: &mut Nest<'_>, anchored: &Anchored<'_>, product: &Product) -> Option<Expr> {
-    let indices = anchored.axes.iter().map(|a| a.expr()).collect();
-    let element = epilogue(anchored, nest, indices);
+/// Sees operands and results as matrices; gives the elements of the epilogue in these terms.
+fn see_as_matrices(
+    nest: &mut Nest<'_>,
+    anchored: &Anchored<'_>,
+    product: &Product,
+    joint: &Joint,
+    elements: &[Expr],
+) -> Vec<Expr> {
     let mut seen = Vec::new();
     for view in product.views() {
         let shape = nest.func.buffers[view.buffer].shape.clone();
@@ -442,56 +460,67 @@ fn see_as_matrices(nest: &mut Nest<'_>, anchored: &Anchored<'_>, product: &Produ
         nest.func.buffers[view.buffer].shape = vec![size / view.width, view.width];
         seen.push((view.buffer, shape));
     }
-    let output = &mut nest.func.buffers[anchored.root.outputs[0]].shape;
-    *output = match &product.result {
-        Some(view) => vec![output.iter().product::<usize>() / view.width, view.width],
+    let output = anchored.root.outputs[0];
+    let matrix = match &product.result {
+        Some(view) => {
+            let size = nest.func.buffers[output].shape.iter().product::<usize>();
+            vec![size / view.width, view.width]
+        }
         None => {
             let batches = (product.batches() > 1).then(|| product.batches());
             batches.into_iter().chain([product.m(), product.column.extent]).collect()
         }
     };
-    element.map(|element| {
-        replace_loads(&element, &mut |buffer, indices| {
-            let (_, shape) = seen.iter().find(|(b, _)| *b == buffer)?;
-            let (last, outer) = indices.split_last()?;
-            let row = outer.iter().zip(shape).fold(Expr::int(0), |row, (i, &n)| row * n + i.clone());
-            Some(Expr::new(ExprKind::Load(buffer, vec![row, last.clone()]), DType::F32))
-        })
+    joint.see_as(&mut nest.func.buffers, output, &matrix);
+    replace_all_loads(elements, &mut |buffer, indices| {
+        let (_, shape) = seen.iter().find(|(b, _)| *b == buffer)?;
+        let (last, outer) = indices.split_last()?;
+        let row = outer.iter().zip(shape).fold(Expr::int(0), |row, (i, &n)| row * n + i.clone());
+        Some(Expr::new(ExprKind::Load(buffer, vec![row, last.clone()]), DType::F32))
     })
 }
 
-/// The elementwise stage over the tile, in place.
+/// The elementwise stages over the tile, in place, and what becomes of its rows.
 fn emit_epilogue(
     nest: &mut Nest<'_>,
     anchored: &Anchored<'_>,
     product: &Product,
-    element: &Expr,
+    joint: &Joint,
+    elements: &[Expr],
     at: Place,
 ) -> Result<(), Refusal> {
     let output = anchored.root.outputs[0];
     let i = nest.var("i", DType::I64);
     nest.open(i, at.rows, LoopKind::Serial);
     let row = nest.bind_fresh_named("row", at.m0 + var(i));
-    // The epilogue's axes stand at the product's.
-    let own: Vec<&Axis> = product.batch.iter().chain(&product.rows).chain([&product.column]).collect();
-    let standing = |axis: &Axis| anchored.axes[own.iter().position(|a| a.var == axis.var).unwrap_or(0)].var;
-    let mut env: Env = product.batch.iter().map(|a| (standing(a), a.expr())).collect();
-    env.extend(row_axes(&product.rows, &row).into_iter().map(|(axis, value)| (standing(&axis), value)));
-    let j = nest.var("j", DType::I64);
-    nest.open(j, at.columns, LoopKind::Vectorized);
-    let column = at.n0 + var(j);
-    env.insert(standing(&product.column), column.clone());
-    let element = nest.inliner().instantiate(element, &env);
-    // The result's own element is the tile's, whatever its index was made of.
-    let indices: Vec<Expr> = match &product.result {
-        Some(view) => vec![view.row.clone() + row, view.column.clone() + column],
-        None => at.batch.into_iter().chain([row, column]).collect(),
+    let place: Vec<Expr> = match &product.result {
+        Some(view) => vec![view.row.clone() + row.clone()],
+        None => at.batch.into_iter().chain([row.clone()]).collect(),
     };
-    let own = Expr::new(ExprKind::Load(output, indices.clone()), DType::F32);
-    let element = replace_loads(&element, &mut |b, _| (b == output).then(|| own.clone()));
-    let value = nest.place(&element)?;
-    nest.push(Stmt::Store { buffer: output, indices, value });
-    nest.close();
+    if !elements.is_empty() {
+        // The epilogue's axes stand at the product's.
+        let own: Vec<&Axis> = product.batch.iter().chain(&product.rows).chain([&product.column]).collect();
+        let standing =
+            |axis: &Axis| anchored.axes[own.iter().position(|a| a.var == axis.var).unwrap_or(0)].var;
+        let mut env: Env = product.batch.iter().map(|a| (standing(a), a.expr())).collect();
+        env.extend(row_axes(&product.rows, &row).into_iter().map(|(axis, value)| (standing(&axis), value)));
+        let j = nest.var("j", DType::I64);
+        nest.open(j, at.columns, LoopKind::Vectorized);
+        let column = at.n0 + var(j);
+        env.insert(standing(&product.column), column.clone());
+        let first = product.result.as_ref().map(|view| view.column.clone());
+        let column = first.into_iter().fold(column, |column, first| first + column);
+        results::store(
+            nest,
+            anchored,
+            joint,
+            (elements, &env),
+            place.iter().cloned().chain([column]).collect(),
+        )?;
+        nest.close();
+    }
+    let quantised = joint.quantise_row(output, &place, product.column.extent);
+    quantised.into_iter().for_each(|call| nest.push(call));
     nest.close();
     Ok(())
 }
@@ -501,6 +530,7 @@ fn emit_row_epilogue(
     nest: &mut Nest<'_>,
     anchored: &Anchored<'_>,
     product: &Product,
+    joint: &Joint,
     (body, held): (&Expr, &[BufferId]),
     at: Place,
 ) -> Result<(), Refusal> {
@@ -523,7 +553,8 @@ fn emit_row_epilogue(
     let prefix: Vec<Expr> = at.batch.into_iter().chain([row]).collect();
     nest.inliner().hold(anchored.tensor, output, prefix.clone(), place);
     for &tensor in held {
-        hold_row(nest, tensor, &anchored.axes, last, &env)?;
+        let into = joint.companions.contains(&tensor).then(|| prefix.clone());
+        hold_row(nest, tensor, &anchored.axes, last, &env, into)?;
     }
     let j = nest.var("j", DType::I64);
     nest.open(j, at.columns, LoopKind::Vectorized);
@@ -531,8 +562,11 @@ fn emit_row_epilogue(
     env.insert(last.var, var(j));
     let element = nest.inliner().instantiate(body, &env);
     let value = nest.place(&element)?;
-    nest.push(Stmt::Store { buffer: output, indices: prefix.into_iter().chain([var(j)]).collect(), value });
+    let indices = prefix.iter().cloned().chain([var(j)]).collect();
+    nest.push(Stmt::Store { buffer: output, indices, value });
     nest.close();
+    let quantised = joint.quantise_row(output, &prefix, product.column.extent);
+    quantised.into_iter().for_each(|call| nest.push(call));
     nest.close();
     Ok(())
 }

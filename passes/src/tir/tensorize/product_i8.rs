@@ -8,6 +8,7 @@ use fermata_ir::types::DType;
 use super::super::checkpoint::Goal;
 use super::super::cost::intrin::product_i8;
 use super::super::inline::Env;
+use super::super::joint::ALONE;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::gelu;
@@ -91,7 +92,7 @@ pub fn emit(
         emit_epilogue(&mut nest, anchored, &element, tile)?;
     }
     nest.close();
-    Ok(close(nest, anchored.root))
+    Ok(close(nest, anchored.root, &ALONE))
 }
 
 fn is_load_of(expr: &Expr, tensor: BufferId) -> bool {

@@ -13,7 +13,7 @@ use super::{Origins, clipped, intrin, is_given, range, var};
 const TILE_NUMBERS: usize = 1 << 15;
 
 /// The largest size that the intrinsic takes.
-const MAX_SIZE: usize = 1 << 20;
+pub const MAX_SIZE: usize = 1 << 20;
 
 /// A graph that is one quantisation of float32 rows.
 pub struct Quantisation {
@@ -25,15 +25,11 @@ pub struct Quantisation {
 /// The quantisation that a graph is, if it is one.
 pub fn find(graph: &Graph, origins: &Origins, outputs: &[BufferId]) -> Option<Quantisation> {
     let &[numbers, _] = outputs else { return None };
-    let origin = origins.get(&numbers)?;
+    let origin = origins.get(&numbers).filter(|o| o.op.is(&QUANTIZE_PER_TOKEN))?;
     let data = &origin.args[0];
     let (&k, outer) = data.shape.split_last()?;
     let m: usize = outer.iter().product();
-    let fits = origin.op.is(&QUANTIZE_PER_TOKEN)
-        && is_given(graph, data.id)
-        && data.dtype == DType::F32
-        && k <= MAX_SIZE
-        && m > 0;
+    let fits = is_given(graph, data.id) && data.dtype == DType::F32 && k <= MAX_SIZE && m > 0;
     fits.then_some(Quantisation { data: data.id, m, k })
 }
 
