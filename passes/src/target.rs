@@ -153,7 +153,7 @@ impl CpuTarget {
             l3_bytes: 8 << 20,
         };
         let features = self.features;
-        let avx2 = CpuPeaks { lanes: 8, tile: [4, 3], i8_ops: 34.0, ..portable };
+        let avx2 = CpuPeaks { lanes: 8, tile: [4, 3], i8_ops: 54.0, ..portable };
         let avx512 = CpuPeaks { clock: 2.2, lanes: 16, tile: [8, 3], l2: 100.0, ..avx2 };
         match features {
             f if f.avx512 && f.avx512vnni => CpuPeaks { i8_ops: 300.0, ..avx512 },

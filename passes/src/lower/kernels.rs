@@ -19,6 +19,7 @@ use super::group_to_te::{GroupTe, group_to_te};
 use super::plan::{Kernel, KernelId};
 use crate::target::Target;
 use crate::tir::rules_cpu::{Scheduled, Unschedulable};
+use crate::tir::tensorize::prepare;
 use crate::tir::{checkpoint, rules_cpu, rules_cuda};
 
 /// What a primitive function becomes: launches over numbered tensors.
@@ -90,7 +91,10 @@ impl KernelSet {
         if let Some(lowered) = self.by_function.get(&key) {
             return Ok(lowered.clone());
         }
-        let te = group_to_te(module, func)?;
+        let mut te = group_to_te(module, func)?;
+        if let Target::Cpu(target) = &self.target {
+            prepare(&mut te.graph, &mut te.origins, target);
+        }
         let kernels = self
             .schedule(&te)
             .map_err(|e| Diagnostic::error(Code::LOWER, e.0).at(module.spans[expr].clone()))?;

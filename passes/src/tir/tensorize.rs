@@ -29,6 +29,7 @@ use super::inline::{Env, Inliner, nodes, rebuild};
 use super::joint::Joint;
 use super::nest::{Nest, Refusal};
 use super::rules_cpu::{Scheduled, finish_outputs};
+use crate::target::CpuTarget;
 use product::Product;
 
 /// The operator that made a tensor.
@@ -106,6 +107,28 @@ fn kind<'a>(graph: &Graph, origins: &'a Origins, tensor: BufferId) -> Option<Kin
     product.operands().iter().all(|&b| graph.buffers[b].dtype == DType::F32).then_some(Kind::Product(product))
 }
 
+/// Puts a stage before each convolution and product of a graph that is better off if one of its
+/// operands is brought into the form that its tiles want once for all of them. It is the last
+/// argument of the origin then. The stage is a kernel, with a bound or without.
+pub fn prepare(graph: &mut Graph, origins: &mut Origins, target: &CpuTarget) {
+    for at in (0..graph.stages.len()).rev() {
+        let [output] = graph.stages[at].outputs[..] else { continue };
+        let Some(origin) = origins.get_mut(&output) else { continue };
+        let found = conv::windows::gathered(graph, origin, output, target)
+            .or_else(|| product_i8::widened(graph, origin, target));
+        if let Some((operand, stage)) = found {
+            origin.args.push(operand);
+            graph.stages.insert(at, stage);
+        }
+    }
+}
+
+/// A stage that prepares an operand by a statement.
+fn prepared(name: &str, input: BufferId, output: BufferId, body: Stmt) -> Stage {
+    let kind = StageKind::Extern { inputs: vec![input], allocs: Vec::new(), body };
+    Stage { name: name.into(), outputs: vec![output], kind, tag: "prepared".into() }
+}
+
 /// The tensors that each intrinsic of a graph reads, by the tensor that it computes.
 pub type Tensorized = BTreeMap<BufferId, Vec<BufferId>>;
 
@@ -175,7 +198,12 @@ pub fn anchor<'a>(
         true => Some(row_epilogue(graph, kept, compute, (tensor, &kind), &element)?),
         false => None,
     };
-    fits.then_some(Anchored { tensor, kind, root, element, axes, rows })
+    let anchored = fits.then_some(Anchored { tensor, kind, root, element, axes, rows })?;
+    let allowed = match anchored.kind {
+        Kind::Conv(origin) => conv::windows::allow(graph, &anchored, origin),
+        Kind::Product(_) | Kind::ProductI8(_) => true,
+    };
+    allowed.then_some(anchored)
 }
 
 /// The product that a root is the softmax of, perhaps with elementwise stages between.

@@ -132,6 +132,29 @@ impl Source {
         }
     }
 
+    /// Gathers all places of the window of some channels one by one, and nothing past the panel's length.
+    ///
+    /// # Safety
+    /// X is as described, and the panel has the rows of the steps.
+    pub unsafe fn gather_lanes(&self, steps: Steps, panel: Panel) {
+        for lane in 0..panel.len {
+            let pixel = panel.first + lane;
+            let (row, column) = (self.first_row + pixel / self.width, pixel % self.width);
+            for tap in 0..steps.taps {
+                let iy = self.rows.place(row, tap / self.columns.taps);
+                let ix = self.columns.place(column, tap % self.columns.taps);
+                let inside = (iy as usize) < self.rows.size && (ix as usize) < self.columns.size;
+                let from = self.x.wrapping_offset(iy * self.row as isize + ix);
+                for c in 0..steps.channels {
+                    let to = panel.to.wrapping_add((c * steps.taps + tap) * panel.width + lane);
+                    let from = from.wrapping_add((steps.channel + c) * self.channel);
+                    // SAFETY: the element is read where it exists, and the panel has the lane.
+                    unsafe { *to = if inside { *from } else { 0.0 } };
+                }
+            }
+        }
+    }
+
     /// The place of the window after another.
     #[inline(always)]
     fn after(&self, r: usize, s: usize) -> (usize, usize) {

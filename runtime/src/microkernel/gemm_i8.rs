@@ -19,12 +19,12 @@ mod vnni;
 #[cfg(target_arch = "x86_64")]
 pub(super) use amx::amx;
 #[cfg(target_arch = "x86_64")]
-pub(super) use avx2::avx2;
+pub(super) use avx2::{avx2, avx2_widen, avx2_widened};
 #[cfg(target_arch = "x86_64")]
 pub(super) use vnni::vnni;
 
 use fermata_ir::op::quant::PANEL;
-use fermata_ir::tir::intrin::GEMM_I8_STRIP;
+use fermata_ir::tir::intrin::{GEMM_I8_STRIP, widened_place, widened_row};
 
 use super::functions::gelu;
 
@@ -112,18 +112,39 @@ unsafe fn run<W: Copy>(
     sums: impl Fn(&Block<W>, *const i8, &mut Sums),
     surplus: impl Fn(i32) -> i32,
 ) {
+    let bring = |row: usize, to: &mut [W]| {
+        // SAFETY: the row is within A.
+        let from = unsafe { std::slice::from_raw_parts(operands.a.add(row * operands.a_row), operands.k) };
+        to.iter_mut().zip(from).for_each(|(to, &v)| *to = widen(v));
+    };
+    // SAFETY: the contract of this function.
+    unsafe { run_rows(operands, scratch, widen(0), bring, sums, surplus) }
+}
+
+/// As [`run`], where `bring` writes the numbers of a row of A in their form.
+///
+/// # Safety
+/// As there.
+#[inline(always)]
+unsafe fn run_rows<W: Copy>(
+    operands: &Operands,
+    scratch: *mut W,
+    zero: W,
+    bring: impl Fn(usize, &mut [W]),
+    sums: impl Fn(&Block<W>, *const i8, &mut Sums),
+    surplus: impl Fn(i32) -> i32,
+) {
     let &Operands { m, n, k, .. } = operands;
     let stride = k.next_multiple_of(PADDED);
     let groups = k.div_ceil(KR);
     for first in (0..m).step_by(GEMM_I8_STRIP) {
         let rows = GEMM_I8_STRIP.min(m - first);
         for r in 0..rows {
-            // SAFETY: the row is within A, and the scratch memory holds it with its padding.
+            // SAFETY: the scratch memory holds the row with its padding.
             unsafe {
-                let from = std::slice::from_raw_parts(operands.a.add((first + r) * operands.a_row), k);
                 let to = scratch.add(r * stride);
-                from.iter().enumerate().for_each(|(p, &v)| *to.add(p) = widen(v));
-                (k..stride).for_each(|p| *to.add(p) = widen(0));
+                bring(first + r, std::slice::from_raw_parts_mut(to, k));
+                (k..stride).for_each(|p| *to.add(p) = zero);
             }
         }
         for j in 0..n.div_ceil(NR) {
@@ -184,28 +205,71 @@ unsafe fn store(
     }
 }
 
-/// The intrinsic in plain Rust.
+/// The intrinsic `gemm_i8` in plain Rust.
 ///
 /// # Safety
 /// As the catalogue's row says.
 pub(super) unsafe extern "C" fn portable(regions: *const *mut u8, params: *const i64, scratch: *mut u8) {
+    // SAFETY: the contract of this function; the scratch memory holds rows of twice the width.
+    unsafe { run(&Operands::read(regions, params), scratch.cast::<i8>(), |v| v, plain_sums, |_| 0) }
+}
+
+/// The intrinsic `gemm_i8_widened` in plain Rust.
+///
+/// # Safety
+/// As the catalogue's row says.
+pub(super) unsafe extern "C" fn portable_widened(
+    regions: *const *mut u8,
+    params: *const i64,
+    scratch: *mut u8,
+) {
     // SAFETY: the contract of this function.
     let operands = unsafe { Operands::read(regions, params) };
-    let sums = |block: &Block<i8>, panel: *const i8, sums: &mut Sums| {
-        let len = block.groups * KR;
-        // SAFETY: a panel has so many groups, and a block's rows have their padding.
-        let panel = unsafe { std::slice::from_raw_parts(panel, len * NR) };
-        for (r, sums) in sums.iter_mut().enumerate().take(block.rows) {
-            // SAFETY: as above.
-            let row = unsafe { std::slice::from_raw_parts(block.data.add(r * block.stride), len) };
-            for (group, a) in panel.chunks_exact(NR * KR).zip(row.chunks_exact(KR)) {
-                for (sum, b) in sums.iter_mut().zip(group.chunks_exact(KR)) {
-                    let product = |(a, b): (&i8, &i8)| i32::from(*a) * i32::from(*b);
-                    *sum = sum.wrapping_add(a.iter().zip(b).map(product).sum::<i32>());
-                }
-            }
-        }
+    let bring = |row: usize, to: &mut [i8]| {
+        let from = operands.a.cast::<i16>().wrapping_add(row * operands.a_row);
+        // SAFETY: the widened row has a place for each step.
+        to.iter_mut().enumerate().for_each(|(p, to)| *to = unsafe { *from.add(widened_place(p)) } as i8);
     };
     // SAFETY: the contract of this function; the scratch memory holds rows of twice the width.
-    unsafe { run(&operands, scratch.cast::<i8>(), |v| v, sums, |_| 0) }
+    unsafe { run_rows(&operands, scratch.cast::<i8>(), 0, bring, plain_sums, |_| 0) }
+}
+
+/// Adds the products of a block with a panel, number by number.
+fn plain_sums(block: &Block<i8>, panel: *const i8, sums: &mut Sums) {
+    let len = block.groups * KR;
+    // SAFETY: a panel has so many groups, and a block's rows have their padding.
+    let panel = unsafe { std::slice::from_raw_parts(panel, len * NR) };
+    for (r, sums) in sums.iter_mut().enumerate().take(block.rows) {
+        // SAFETY: as above.
+        let row = unsafe { std::slice::from_raw_parts(block.data.add(r * block.stride), len) };
+        for (group, a) in panel.chunks_exact(NR * KR).zip(row.chunks_exact(KR)) {
+            for (sum, b) in sums.iter_mut().zip(group.chunks_exact(KR)) {
+                let product = |(a, b): (&i8, &i8)| i32::from(*a) * i32::from(*b);
+                *sum = sum.wrapping_add(a.iter().zip(b).map(product).sum::<i32>());
+            }
+        }
+    }
+}
+
+/// The intrinsic `widen_i8` in plain Rust.
+///
+/// # Safety
+/// As the catalogue's row says.
+pub(super) unsafe extern "C" fn widen(regions: *const *mut u8, params: *const i64, _scratch: *mut u8) {
+    // SAFETY: the row has two regions, four strides and two parameters.
+    let (region, number) = unsafe { (&*regions.cast::<[*mut u8; 2]>(), &*params.cast::<[i64; 6]>()) };
+    let [w_row, _, a_row, _, m, k] = number.map(|n| n as usize);
+    for row in 0..m {
+        // SAFETY: both matrices have the row.
+        let (from, to) = unsafe {
+            let to = region[0].cast::<i16>().add(row * w_row);
+            let from = region[1].cast::<i8>().add(row * a_row);
+            (std::slice::from_raw_parts(from, k), std::slice::from_raw_parts_mut(to, widened_row(k)))
+        };
+        to.fill(0);
+        from.iter().enumerate().for_each(|(p, &v)| to[widened_place(p)] = v.into());
+        let pair = |pair: &[i8]| i32::from(pair[0]) * i32::from(pair[1]);
+        let sum = from.chunks_exact(2).fold(0i32, |sum, p| sum.wrapping_add(pair(p)));
+        to[k.next_multiple_of(32)..][..2].copy_from_slice(&[sum as i16, (sum >> 16) as i16]);
+    }
 }

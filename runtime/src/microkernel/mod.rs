@@ -36,6 +36,8 @@ pub const PANEL_ROWS: usize = 8;
 pub fn lookup(name: &str, features: CpuFeatures) -> Option<IntrinsicFn> {
     match name {
         "gemm_i8" => return Some(product_i8(features)),
+        "gemm_i8_widened" => return Some(product_widened_i8(features)),
+        "widen_i8" => return Some(widening_i8(features)),
         "quantize_i8" => return Some(quantisation_i8(features)),
         "softmax_f32" => return Some(softmax(features)),
         "avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32" => return windows(name, features),
@@ -86,9 +88,11 @@ fn windows(name: &str, features: CpuFeatures) -> Option<IntrinsicFn> {
 fn products<S: Tiles>(name: &str) -> Option<IntrinsicFn> {
     Some(match name {
         "conv2d_f32" => conv2d_f32::conv2d::<S>,
+        "conv2d_windows_f32" => conv2d_f32::windows::<S>,
         "gemm_f32" => gemm_f32::gemm::<S>,
         "gemm_f32_nn" => gemm_f32::gemm_unpacked::<S, gemm_f32::ByRows>,
         "gemm_f32_nt" => gemm_f32::gemm_unpacked::<S, gemm_f32::ByColumns>,
+        "gemm_f32_panels" => conv2d_f32::product::<S>,
         "pack_a_f32" | "pack_b_f32_nt" => gemm_f32::pack_rows,
         "pack_b_f32" => gemm_f32::pack_columns,
         _ => return None,
@@ -111,6 +115,26 @@ fn product_i8(features: CpuFeatures) -> IntrinsicFn {
     }
     let _ = features;
     gemm_i8::portable
+}
+
+/// The product of int8 numbers that were widened, on an instruction set.
+fn product_widened_i8(features: CpuFeatures) -> IntrinsicFn {
+    #[cfg(target_arch = "x86_64")]
+    if features.avx2 {
+        return gemm_i8::avx2_widened;
+    }
+    let _ = features;
+    gemm_i8::portable_widened
+}
+
+/// The widening of int8 numbers on an instruction set.
+fn widening_i8(features: CpuFeatures) -> IntrinsicFn {
+    #[cfg(target_arch = "x86_64")]
+    if features.avx2 {
+        return gemm_i8::avx2_widen;
+    }
+    let _ = features;
+    gemm_i8::widen
 }
 
 /// The quantisation of rows on an instruction set.

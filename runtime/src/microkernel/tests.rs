@@ -47,6 +47,7 @@ fn check_changed(name: &str, params: &[i64], random: &mut Random, change: impl F
         let panels = match name {
             "avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32" => false,
             "conv2d_f32" => region == 2,
+            "conv2d_windows_f32" => region == 0,
             _ => extent.len() == 3,
         };
         let gap = if panels { 0 } else { random.below(3) };
@@ -188,7 +189,18 @@ fn convolutions() {
         let oh0 = random.below(oh as u64);
         let count = 1 + random.below((oh - oh0) as u64);
         let mr = [1, 4, 6, 8, 12, 16][random.below(6) as usize];
-        check("conv2d_f32", &[oc, oh0, count, ow, ic, h, w, kh, kw, sh, sw, ph, pw, dh, dw, mr], &mut random);
+        let window = [ow, ic, h, w, kh, kw, sh, sw, ph, pw, dh, dw];
+        check("conv2d_f32", &[&[oc, oh0, 0, count, ow][..], &window, &[mr]].concat(), &mut random);
+        // Pixels from anywhere, and the two halves of a convolution.
+        let x0 = random.below((oh * ow) as u64);
+        let pixels = 1 + random.below((oh * ow - x0) as u64);
+        check("conv2d_f32", &[&[oc, 0, x0, pixels, 1][..], &window, &[mr]].concat(), &mut random);
+        let nr = [1, 8, 16, 24, 48][random.below(5) as usize];
+        let panels = (oh * ow + nr - 1) / nr;
+        let panel0 = random.below(panels as u64);
+        let of = [panel0, 1 + random.below((panels - panel0) as u64), oh * ow];
+        check("conv2d_windows_f32", &[&of[..], &window, &[nr]].concat(), &mut random);
+        check("gemm_f32_panels", &[oc, pixels, ic * kh * kw, mr, nr], &mut random);
         check(
             "depthwise_conv2d_f32",
             &[ic, oh0, count, ow, h, w, kh, kw, sh, sw, ph, pw, dh, dw],
@@ -196,18 +208,18 @@ fn convolutions() {
         );
     }
     // More steps than one block, and pixels of several panels.
-    check("conv2d_f32", &[9, 0, 14, 14, 40, 14, 14, 3, 3, 1, 1, 1, 1, 1, 1, 8], &mut random);
-    check("conv2d_f32", &[64, 0, 7, 7, 70, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[9, 0, 0, 14, 14, 14, 40, 14, 14, 3, 3, 1, 1, 1, 1, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[64, 0, 0, 7, 7, 7, 70, 7, 7, 1, 1, 1, 1, 0, 0, 1, 1, 8], &mut random);
     // A window of more places than a block has steps, and long strides.
-    check("conv2d_f32", &[5, 1, 3, 4, 2, 24, 24, 17, 17, 2, 3, 0, 1, 1, 1, 8], &mut random);
-    check("conv2d_f32", &[5, 0, 6, 6, 3, 27, 27, 5, 5, 4, 4, 1, 1, 1, 1, 8], &mut random);
-    check("conv2d_f32", &[5, 0, 3, 50, 3, 3, 253, 1, 5, 1, 5, 0, 1, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[5, 1, 0, 3, 4, 4, 2, 24, 24, 17, 17, 2, 3, 0, 1, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[5, 0, 0, 6, 6, 6, 3, 27, 27, 5, 5, 4, 4, 1, 1, 1, 1, 8], &mut random);
+    check("conv2d_f32", &[5, 0, 0, 3, 50, 50, 3, 3, 253, 1, 5, 1, 5, 0, 1, 1, 1, 8], &mut random);
     // Along the rows of a single column.
     for (stride, pad, dilation) in [(1, 0, 1), (1, 2, 1), (2, 1, 1), (3, 0, 2)].repeat(10) {
         let out = (100 + 2 * pad - 4 * dilation - 1) / stride + 1;
-        let [sizes, window] =
-            [[9, 3, out - 3, 1, 6, 100, 1, 5, 1], [stride, 1, pad, 0, dilation, 1, 8, 0, 0]];
-        check("conv2d_f32", &[&sizes[..], &window[..7]].concat(), &mut random);
+        let sizes = [9, 3, 0, out - 3, 1, 1, 6, 100, 1, 5, 1];
+        let window = [stride, 1, pad, 0, dilation, 1, 8];
+        check("conv2d_f32", &[&sizes[..], &window].concat(), &mut random);
     }
     // Depthwise: maps of several vectors and rows, wide ones, and windows too large to copy for.
     for (h, w, k, stride, pad, dilation) in [
@@ -270,7 +282,10 @@ fn convolutions_of_nothing() {
     for (oc, oh, ow, ic, k) in
         [(0, 3, 3, 2, 1), (2, 0, 3, 2, 1), (2, 3, 0, 2, 1), (2, 3, 3, 0, 1), (2, 3, 3, 2, 0)]
     {
-        check("conv2d_f32", &[oc, 0, oh, ow, ic, 3, 3, k, k, 1, 1, 0, 0, 1, 1, 8], &mut random);
+        let window = [ow, ic, 3, 3, k, k, 1, 1, 0, 0, 1, 1];
+        check("conv2d_f32", &[&[oc, 0, 0, oh, ow][..], &window, &[8]].concat(), &mut random);
+        check("conv2d_windows_f32", &[&[0, 2, oh * ow][..], &window, &[8]].concat(), &mut random);
+        check("gemm_f32_panels", &[oc, oh * ow, ic * k * k, 8, 24], &mut random);
         check("depthwise_conv2d_f32", &[oc, 0, oh, ow, 3, 3, k, k, 1, 1, 0, 0, 1, 1], &mut random);
     }
 }
@@ -286,8 +301,10 @@ fn convolutions_of_infinities() {
             *data[1].last_mut().expect("X has elements") = f32::NEG_INFINITY;
         };
         let window = [12, 12, 3, 3, stride, stride, 1, 1, 1, 1];
-        let sizes = [&[4, 0, out, out, 2][..], &window, &[8]].concat();
+        let sizes = [&[4, 0, 0, out, out, out, 2][..], &window, &[8]].concat();
         check_changed("conv2d_f32", &sizes, &mut random, change);
+        let sizes = [&[0, 3, out * out, out, 2][..], &window, &[48]].concat();
+        check_changed("conv2d_windows_f32", &sizes, &mut random, change);
         let sizes = [&[2, 0, out, out][..], &window].concat();
         check_changed("depthwise_conv2d_f32", &sizes, &mut random, change);
     }

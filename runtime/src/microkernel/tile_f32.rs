@@ -36,6 +36,8 @@ pub(super) trait Tiles {
     const COLUMNS: usize;
     /// Largest number of columns of a tile of one row, which has registers left for more.
     const LINE_COLUMNS: usize;
+    /// Largest number of rows of a tile of one vector, likewise.
+    const LINE_ROWS: usize;
 
     /// Computes a tile of so many rows and columns, at least one each.
     ///
@@ -59,6 +61,7 @@ impl Tiles for Portable {
     const ROWS: usize = 4;
     const COLUMNS: usize = 16;
     const LINE_COLUMNS: usize = 16;
+    const LINE_ROWS: usize = 4;
 
     unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
         // SAFETY: the contract of this function, with as many rows.
@@ -146,6 +149,7 @@ mod x86 {
         const ROWS: usize = 8;
         const COLUMNS: usize = 48;
         const LINE_COLUMNS: usize = 48;
+        const LINE_ROWS: usize = 8;
 
         unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
             let last = columns - (columns - 1) / 16 * 16;
@@ -211,6 +215,7 @@ mod x86 {
         const ROWS: usize = 4;
         const COLUMNS: usize = 24;
         const LINE_COLUMNS: usize = 48;
+        const LINE_ROWS: usize = 8;
 
         unsafe fn tile(t: &Tile, rows: usize, columns: usize) {
             let last = columns - (columns - 1) / 8 * 8;
@@ -223,6 +228,14 @@ mod x86 {
                 (1, 5) => unsafe { avx2::<1, 5>(t, last) },
                 // SAFETY: as above.
                 (1, 6) => unsafe { avx2::<1, 6>(t, last) },
+                // SAFETY: as above.
+                (8, 1) => unsafe { avx2::<8, 1>(t, last) },
+                // SAFETY: as above.
+                (7, 1) => unsafe { avx2::<7, 1>(t, last) },
+                // SAFETY: as above.
+                (6, 1) => unsafe { avx2::<6, 1>(t, last) },
+                // SAFETY: as above.
+                (5, 1) => unsafe { avx2::<5, 1>(t, last) },
                 (rows, vectors) => choose!(avx2, t, rows, vectors, last; 1, 2, 3, 4; [1, 2, 3]),
             }
         }

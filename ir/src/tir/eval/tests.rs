@@ -214,7 +214,7 @@ fn convolution_intrinsic_pads_and_strides() {
     let mut part = crate::tir::region::full_region(&f, y);
     part.ranges[2] = Range { min: Expr::int(1), extent: Expr::int(2) };
     let full = |b| crate::tir::region::full_region(&f, b);
-    let params = [oc, 1, 2, ow, ic, h, w, kh, kw, 2, 1, 1, 0, 1, 1, mr];
+    let params = [oc, 1, 0, 2, ow, ow, ic, h, w, kh, kw, 2, 1, 1, 0, 1, 1, mr];
     f.body = Stmt::Intrin {
         name: "conv2d_f32".into(),
         regions: vec![part, full(x), full(wp)],

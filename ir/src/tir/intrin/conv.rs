@@ -15,31 +15,57 @@ pub const CONV2D_ROWS: usize = 256;
 
 /// Strides, dilations and panel widths are positive; sizes, offsets and padding may be 0.
 fn check(params: &[i64], names: &[&str]) -> Result<(), String> {
-    at_least(params, names, |name| matches!(name, "sh" | "sw" | "dh" | "dw" | "mr") as i64)
+    at_least(params, names, |name| matches!(name, "sh" | "sw" | "dh" | "dw" | "mr" | "nr") as i64)
 }
 
 /// One group of a convolution, or some of its output rows.
 pub static CONV2D_F32: Intrinsic = Intrinsic {
     name: "conv2d_f32",
-    doc: "Y[o, y, x] = sum over c, r, s of W[o, c, r, s] * X[c, (oh0 + y) * sh - ph + r * dh, x * sw - pw + s * dw] \
-          for y in 0..oh_count and x in 0..ow, elements of X outside h x w being 0; Y is overwritten. \
+    doc: "Y[o, i, j] = sum over c, r, s of W[o, c, r, s] * X[c, y * sh - ph + r * dh, x * sw - pw + s * dw] \
+          for i in 0..rows and j in 0..cols, with y = oh0 + p / ow and x = p % ow of the pixel \
+          p = x0 + i * cols + j, elements of X outside h x w being 0; Y is overwritten. \
           Wp[o / mr, (c * kh + r) * kw + s, o % mr] = W[o, c, r, s]; rows past oc are ignored.",
     regions: &[
-        region("Y", &["oc", "oh_count", "ow"], Access::Write),
+        region("Y", &["oc", "rows", "cols"], Access::Write),
         region("X", &["ic", "h", "w"], Access::Read),
         region("Wp", &["ceil(oc / mr)", "ic * kh * kw", "mr"], Access::Read),
     ],
     params: &[
-        "oc", "oh0", "oh_count", "ow", "ic", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw", "mr",
+        "oc", "oh0", "x0", "rows", "cols", "ow", "ic", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh",
+        "dw", "mr",
     ],
     execution: Execution::Worker,
     extents: |p| {
         check(p, CONV2D_F32.params)?;
-        let [oc, _, oh_count, ow, ic, h, w, kh, kw, .., mr] = p else { return Err(COUNT.into()) };
-        Ok(vec![vec![*oc, *oh_count, *ow], vec![*ic, *h, *w], vec![(oc + mr - 1) / mr, ic * kh * kw, *mr]])
+        let [oc, _, _, rows, cols, _, ic, h, w, kh, kw, .., mr] = p else { return Err(COUNT.into()) };
+        Ok(vec![vec![*oc, *rows, *cols], vec![*ic, *h, *w], vec![(oc + mr - 1) / mr, ic * kh * kw, *mr]])
     },
     meaning: conv2d,
     scratch_bytes: |_| CONV2D_ROWS * CONV2D_COLUMNS * 4,
+};
+
+/// What the windows of some pixels see, in panels: the right operand of the product that a
+/// convolution is.
+pub static CONV2D_WINDOWS_F32: Intrinsic = Intrinsic {
+    name: "conv2d_windows_f32",
+    doc: "P[i, (c * kh + r) * kw + s, l] = X[c, y * sh - ph + r * dh, x * sw - pw + s * dw] with y = p / ow and \
+          x = p % ow of the pixel p = (panel0 + i) * nr + l, and 0 for p >= pixels and outside of X; P is overwritten.",
+    regions: &[
+        region("P", &["panels", "ic * kh * kw", "nr"], Access::Write),
+        region("X", &["ic", "h", "w"], Access::Read),
+    ],
+    params: &[
+        "panel0", "panels", "pixels", "ow", "ic", "h", "w", "kh", "kw", "sh", "sw", "ph", "pw", "dh", "dw",
+        "nr",
+    ],
+    execution: Execution::Worker,
+    extents: |p| {
+        check(p, CONV2D_WINDOWS_F32.params)?;
+        let [_, panels, _, _, ic, h, w, kh, kw, .., nr] = p else { return Err(COUNT.into()) };
+        Ok(vec![vec![*panels, ic * kh * kw, *nr], vec![*ic, *h, *w]])
+    },
+    meaning: conv2d_windows,
+    scratch_bytes: |_| 0,
 };
 
 /// A depthwise convolution, or some of its output rows.
@@ -84,22 +110,45 @@ impl Window {
 }
 
 fn conv2d(call: &mut Call<'_>) {
-    let [oc, oh0, oh_count, ow, ic, h, w, kh, kw, sh, sw, ph, pw, dh, dw, mr] = call.sizes();
-    let rows = Window { size: h, kernel: kh, stride: sh, pad: ph, dilation: dh };
-    let cols = Window { size: w, kernel: kw, stride: sw, pad: pw, dilation: dw };
+    let [oc, oh0, x0, rows, cols, ow, ic, h, w, kh, kw, sh, sw, ph, pw, dh, dw, mr] = call.sizes();
+    let row = Window { size: h, kernel: kh, stride: sh, pad: ph, dilation: dh };
+    let column = Window { size: w, kernel: kw, stride: sw, pad: pw, dilation: dw };
     for o in 0..oc {
-        for y in 0..oh_count {
-            for x in 0..ow {
-                let mut sum = 0f32;
-                for c in 0..ic {
-                    for (r, iy) in rows.taps(oh0 + y) {
-                        for (s, ix) in cols.taps(x) {
-                            let weight = call.inputs[1].f32(&[o / mr, (c * kh + r) * kw + s, o % mr]);
-                            sum += weight * call.inputs[0].f32(&[c, iy, ix]);
-                        }
+        for pixel in 0..rows * cols {
+            let (y, x) = place(x0 + pixel, ow);
+            let mut sum = 0f32;
+            for c in 0..ic {
+                for (r, iy) in row.taps(oh0 + y) {
+                    for (s, ix) in column.taps(x) {
+                        let weight = call.inputs[1].f32(&[o / mr, (c * kh + r) * kw + s, o % mr]);
+                        sum += weight * call.inputs[0].f32(&[c, iy, ix]);
                     }
                 }
-                call.outputs[0].set_f32(&[o, y, x], sum);
+            }
+            call.outputs[0].set_f32(&[o, pixel / cols, pixel % cols], sum);
+        }
+    }
+}
+
+/// Row and column of a pixel; images without columns have no pixels.
+fn place(pixel: usize, width: usize) -> (usize, usize) {
+    (pixel / width.max(1), pixel % width.max(1))
+}
+
+fn conv2d_windows(call: &mut Call<'_>) {
+    let [panel0, panels, pixels, ow, ic, h, w, kh, kw, sh, sw, ph, pw, dh, dw, nr] = call.sizes();
+    let rows = Window { size: h, kernel: kh, stride: sh, pad: ph, dilation: dh };
+    let columns = Window { size: w, kernel: kw, stride: sw, pad: pw, dilation: dw };
+    for (i, lane) in (0..panels).flat_map(|i| (0..nr).map(move |lane| (i, lane))) {
+        let pixel = (panel0 + i) * nr + lane;
+        let (y, x) = place(pixel, ow);
+        for c in 0..ic {
+            (0..kh * kw).for_each(|tap| call.outputs[0].set_f32(&[i, c * kh * kw + tap, lane], 0.0));
+            for (r, iy) in rows.taps(y).filter(|_| pixel < pixels) {
+                for (s, ix) in columns.taps(x) {
+                    let value = call.inputs[0].f32(&[c, iy, ix]);
+                    call.outputs[0].set_f32(&[i, (c * kh + r) * kw + s, lane], value);
+                }
             }
         }
     }

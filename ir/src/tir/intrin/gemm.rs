@@ -84,6 +84,35 @@ pub static GEMM_F32_NT: Intrinsic = Intrinsic {
     scratch_bytes: |_| GEMM_PANEL * 4,
 };
 
+/// `C = A * B`, with A in panels of `mr` rows and B in panels of `nr` columns.
+pub static GEMM_F32_PANELS: Intrinsic = Intrinsic {
+    name: "gemm_f32_panels",
+    doc: "C[i, j, 0] = sum over p of A[i, p] * B[p, j], where Ap[i / mr, p, i % mr] = A[i, p] and \
+          Bp[j / nr, p, j % nr] = B[p, j]; rows past m and columns past n are ignored; C is overwritten.",
+    regions: &[
+        region("C", &["m", "n", "1"], Access::Write),
+        region("Ap", &["ceil(m / mr)", "k", "mr"], Access::Read),
+        region("Bp", &["ceil(n / nr)", "k", "nr"], Access::Read),
+    ],
+    params: &["m", "n", "k", "mr", "nr"],
+    execution: Execution::Worker,
+    extents: |p| {
+        check(p, GEMM_F32_PANELS.params)?;
+        let (m, n, k, mr, nr) = (p[0], p[1], p[2], p[3], p[4]);
+        Ok(vec![vec![m, n, 1], vec![(m + mr - 1) / mr, k, mr], vec![(n + nr - 1) / nr, k, nr]])
+    },
+    meaning: |call| {
+        let [m, n, k, mr, nr] = call.sizes();
+        for (i, j) in (0..m).flat_map(|i| (0..n).map(move |j| (i, j))) {
+            let a = |call: &Call<'_>, p| call.inputs[0].f32(&[i / mr, p, i % mr]);
+            let b = |call: &Call<'_>, p| call.inputs[1].f32(&[j / nr, p, j % nr]);
+            let sum = (0..k).fold(0f32, |sum, p| sum + a(call, p) * b(call, p));
+            call.outputs[0].set_f32(&[i, j, 0], sum);
+        }
+    },
+    scratch_bytes: |_| 0,
+};
+
 /// A in panels of `mr` rows.
 pub static PACK_A_F32: Intrinsic = Intrinsic {
     name: "pack_a_f32",

@@ -29,7 +29,7 @@ use crate::types::DType;
 
 pub use conv::{CONV2D_COLUMNS, CONV2D_ROWS};
 pub use gemm::GEMM_PANEL;
-pub use gemm_i8::{GEMM_I8_COLUMNS, GEMM_I8_DEPTH, GEMM_I8_ROWS, GEMM_I8_STRIP};
+pub use gemm_i8::{GEMM_I8_COLUMNS, GEMM_I8_DEPTH, GEMM_I8_ROWS, GEMM_I8_STRIP, widened_place, widened_row};
 
 /// How an intrinsic uses a region.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -144,6 +144,7 @@ impl Intrinsic {
 pub const CATALOGUE: &[&Intrinsic] = &[
     &pool::AVG_POOL2D_F32,
     &conv::CONV2D_F32,
+    &conv::CONV2D_WINDOWS_F32,
     &gpu::COPY_16_BF16,
     &gpu::COPY_16_F16,
     &gpu::COPY_16_I8,
@@ -157,7 +158,9 @@ pub const CATALOGUE: &[&Intrinsic] = &[
     &gemm::GEMM_F32,
     &gemm::GEMM_F32_NN,
     &gemm::GEMM_F32_NT,
+    &gemm::GEMM_F32_PANELS,
     &gemm_i8::GEMM_I8,
+    &gemm_i8::GEMM_I8_WIDENED,
     &gpu::LDMATRIX_X4_BF16,
     &gpu::LDMATRIX_X4_F16,
     &gpu::LDMATRIX_X4_I8,
@@ -171,6 +174,7 @@ pub const CATALOGUE: &[&Intrinsic] = &[
     &quantize_i8::QUANTIZE_I8,
     &softmax::SOFTMAX_F32,
     &gpu::WARP_SUM_I32,
+    &gemm_i8::WIDEN_I8,
 ];
 
 /// The intrinsic of a name.
@@ -220,6 +224,12 @@ impl View<'_> {
     fn i8(&self, index: &[usize]) -> i8 {
         self.bytes[offset(&self.strides, index)] as i8
     }
+
+    /// The element at an index, of a region of i16.
+    fn i16(&self, index: &[usize]) -> i16 {
+        let data: &[i16] = bytemuck::cast_slice(self.bytes);
+        data[offset(&self.strides, index)]
+    }
 }
 
 impl ViewMut<'_> {
@@ -243,6 +253,12 @@ impl ViewMut<'_> {
     /// Sets a word of 32 bits of a dense region.
     fn set_word(&mut self, at: usize, value: u32) {
         bytemuck::cast_slice_mut(self.bytes)[at] = value;
+    }
+
+    /// Sets the element at an index, of a region of i16.
+    fn set_i16(&mut self, index: &[usize], value: i16) {
+        let data: &mut [i16] = bytemuck::cast_slice_mut(self.bytes);
+        data[offset(&self.strides, index)] = value;
     }
 
     /// Sets the element at an index, of a region of i8.

@@ -1,7 +1,7 @@
 //! Clock cycles of tensor intrinsics, by their sizes and the register tiles that compute them.
 
 use fermata_ir::op::quant::PANEL;
-use fermata_ir::tir::intrin::{CONV2D_ROWS, GEMM_I8_STRIP, lookup};
+use fermata_ir::tir::intrin::{CONV2D_ROWS, GEMM_I8_ROWS, GEMM_I8_STRIP, lookup};
 
 use crate::target::CpuPeaks;
 
@@ -54,10 +54,12 @@ pub fn cycles(name: &str, params: &[i64], peaks: &CpuPeaks) -> f64 {
                 + (n.next_multiple_of(UNPACKED).min(n + UNPACKED) * k) as f64 * PACK_COLUMNS
         }
         "gemm_i8" => product_i8(size("m"), size("n"), size("k"), peaks),
+        "gemm_i8_widened" => product_widened_i8(size("m"), size("n"), size("k"), peaks),
+        "widen_i8" => (size("m") * size("k")) as f64 * WIDEN,
         "conv2d_f32" => {
             let window = Conv {
                 channels: size("oc"),
-                rows: size("oh_count"),
+                pixels: size("rows") * size("cols"),
                 width: size("ow"),
                 depth: size("ic") * size("kh") * size("kw"),
                 places: size("kw"),
@@ -65,6 +67,14 @@ pub fn cycles(name: &str, params: &[i64], peaks: &CpuPeaks) -> f64 {
             };
             conv2d(&window, peaks)
         }
+        "conv2d_windows_f32" => {
+            let depth = size("ic") * size("kh") * size("kw");
+            let vectors = size("panels") * size("nr").div_ceil(peaks.lanes);
+            let (pixels, width, places, stride) = (0, size("ow"), size("kw"), size("sw"));
+            let window = Conv { channels: 0, pixels, width, depth, places, stride };
+            window.gather(peaks.lanes) * (vectors * depth) as f64
+        }
+        "gemm_f32_panels" => panels(size("m"), size("n"), size("k"), peaks),
         "avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32" => {
             let outputs = size("c") * size("oh_count") * size("ow");
             let lanes = if size("sw") == 1 { peaks.lanes as f64 } else { 2.0 };
@@ -84,12 +94,13 @@ pub fn cycles(name: &str, params: &[i64], peaks: &CpuPeaks) -> f64 {
 pub fn read_elements(name: &str, region: usize, params: &[i64]) -> Option<f64> {
     let intrinsic = lookup(name).filter(|i| params.len() == i.params.len())?;
     let size = |name: &str| intrinsic.param(params, name).max(0);
-    let channels = match (name, region) {
-        ("conv2d_f32", 1) => "ic",
-        ("avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32", 1) => "c",
+    let (channels, rows) = match (name, region) {
+        ("conv2d_f32", 1) => ("ic", (size("rows") * size("cols") - 1) / size("ow").max(1) + 1),
+        ("conv2d_windows_f32", 1) => ("ic", size("panels") * size("nr") / size("ow").max(1) + 1),
+        ("avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32", 1) => ("c", size("oh_count")),
         _ => return None,
     };
-    let rows = (size("oh_count") - 1).max(0) * size("sh") + (size("kh") - 1).max(0) * size("dh") + 1;
+    let rows = (rows - 1).max(0) * size("sh") + (size("kh") - 1).max(0) * size("dh") + 1;
     Some((size(channels) * rows.min(size("h")) * size("w")) as f64)
 }
 
@@ -128,14 +139,25 @@ pub fn product_i8(m: usize, n: usize, k: usize, peaks: &CpuPeaks) -> f64 {
     2.0 * rows * (n * k) as f64 / peaks.i8_ops + (m * k) as f64 * WIDEN + (m * n) as f64 * REAL
 }
 
+/// A product of int8 matrices whose left operand was widened before: a panel of the right one is
+/// widened once a block of rows.
+pub fn product_widened_i8(m: usize, n: usize, k: usize, peaks: &CpuPeaks) -> f64 {
+    let [nr, kr] = PANEL;
+    let (n, k) = (n.next_multiple_of(nr), k.next_multiple_of(kr));
+    let blocks = m.div_ceil(GEMM_I8_ROWS);
+    2.0 * (m.next_multiple_of(4) * n * k) as f64 / peaks.i8_ops
+        + (blocks * n * k) as f64 * WIDEN
+        + (m * n) as f64 * REAL
+}
+
 /// The sizes of a convolution of one group that matter here.
 #[derive(Clone, Copy, Debug)]
 pub struct Conv {
     /// Output channels.
     pub channels: usize,
-    /// Output rows.
-    pub rows: usize,
-    /// Output columns.
+    /// Output pixels.
+    pub pixels: usize,
+    /// Pixels of an output row.
     pub width: usize,
     /// Products of one sum: input channels times the places of the window.
     pub depth: usize,
@@ -163,9 +185,8 @@ impl Conv {
 
 /// A convolution: panels of pixels are gathered once for all channels, block of steps by block.
 pub fn conv2d(conv: &Conv, peaks: &CpuPeaks) -> f64 {
-    let [rows, widest] = peaks.tile;
-    let mut vectors = (conv.rows * conv.width).div_ceil(peaks.lanes);
-    let blocks = (conv.depth as f64 / CONV2D_ROWS as f64).ceil();
+    let widest = peaks.tile[1];
+    let mut vectors = conv.pixels.div_ceil(peaks.lanes);
     let mut cycles = 0.0;
     while vectors > 0 {
         // As the implementation does: the last two panels of equal width.
@@ -176,11 +197,27 @@ pub fn conv2d(conv: &Conv, peaks: &CpuPeaks) -> f64 {
             count = (vectors - widest - 1) / widest;
         }
         let gather = conv.gather(peaks.lanes) * (take * conv.depth) as f64;
-        let tiles = conv.channels.div_ceil(rows) as f64;
-        let products = tiles
-            * (step(rows, take) * conv.depth as f64 / EFFICIENCY + blocks * (TILE + (rows * take) as f64));
-        cycles += count as f64 * (gather + products);
+        cycles += count as f64 * (gather + channels(conv.channels, take, conv.depth, peaks));
         vectors -= count * take;
     }
     cycles
+}
+
+/// The product of packed weights with gathered pixels.
+pub fn panels(m: usize, n: usize, k: usize, peaks: &CpuPeaks) -> f64 {
+    let (vectors, widest) = (n.div_ceil(peaks.lanes), peaks.tile[1]);
+    let rest = vectors % widest;
+    let whole = (vectors / widest) as f64 * channels(m, widest, k, peaks);
+    whole + if rest > 0 { channels(m, rest, k, peaks) } else { 0.0 }
+}
+
+/// All channels of some vectors of pixels.
+fn channels(m: usize, vectors: usize, k: usize, peaks: &CpuPeaks) -> f64 {
+    // A single vector leaves registers for more rows.
+    let rows = if vectors == 1 { peaks.tile[0].max(8) } else { peaks.tile[0] };
+    let blocks = (k as f64 / CONV2D_ROWS as f64).ceil();
+    let tile =
+        |rows: usize| step(rows, vectors) * k as f64 / EFFICIENCY + blocks * (TILE + (rows * vectors) as f64);
+    let rest = m % rows;
+    (m / rows) as f64 * tile(rows) + if rest > 0 { tile(rest) } else { 0.0 }
 }

@@ -1,11 +1,14 @@
 //! Convolutions and poolings in NCHW: packed convolutions on `conv2d_f32`, depthwise ones on
 //! `depthwise_conv2d_f32`, poolings over windows on `max_pool2d_f32` and `avg_pool2d_f32`.
 //!
-//! A tile is some output rows of some channels of one image. A convolution of single places, which
-//! has no neighbours to see, sees its image as one column of pixels, so that a tile is any of them.
+//! A tile is some pixels of some channels of one image: where the stage behind a packed convolution
+//! treats pixels alike, the result is seen as one column of them, else they are whole rows. A tile
+//! gathers what its pixels' windows see, which few channels do not make good: where a short tile
+//! could not hold them all, a kernel of its own gathers once for all tiles ([`windows`]).
 
 mod channelwise;
 mod column;
+pub(super) mod windows;
 
 use fermata_ir::op::conv::{CONV2D_PACKED, Conv2dPackedAttrs};
 use fermata_ir::tir::{Expr, LoopKind, Region, Stmt};
@@ -18,8 +21,10 @@ use super::super::joint::ALONE;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::{Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, var};
+use crate::target::CpuPeaks;
 use channelwise::Channelwise;
 pub use channelwise::channelwise;
+use windows::WINDOWS_ARG;
 
 /// Output channels of a tile of a packed convolution, where there are as many.
 const MIN_CHANNELS: usize = 256;
@@ -28,14 +33,23 @@ const MIN_CHANNELS: usize = 256;
 /// weights, which come from far.
 const MIN_PIXELS: usize = 192;
 
+/// The most pixels of an image that is seen as one column: the largest size that intrinsics take.
+const MAX_PIXELS: usize = 1 << 20;
+
+/// Cycles that a byte of packed operands adds to what a tile computes meanwhile.
+const BYTE_CYCLES: f64 = 0.036;
+
 /// The sizes of a convolution.
 struct Conv {
     images: usize,
     groups: usize,
     /// Output channels of a group.
     channels: usize,
+    /// Rows and columns of the result as tiles see it.
     out_h: usize,
     out_w: usize,
+    /// Pixels of a row of the result.
+    line: usize,
     /// Input channels of a group.
     in_channels: usize,
     in_h: usize,
@@ -49,10 +63,19 @@ struct Conv {
 
 /// What is done with what a window sees.
 enum Form {
-    /// Products with all input channels of a group, by weights in panels of this width.
-    Packed { mr: usize },
+    /// Products with all input channels of a group.
+    Packed(Widths),
     /// Something for each channel alone.
     Channelwise(Channelwise),
+}
+
+/// Widths of panels.
+#[derive(Clone, Copy)]
+struct Widths {
+    /// Output channels in a panel of weights.
+    mr: usize,
+    /// Pixels in a panel of what their windows see; 0 if tiles gather that themselves.
+    nr: usize,
 }
 
 /// How it is cut into tiles.
@@ -87,12 +110,14 @@ impl Conv {
         debug_assert!(origin.op.is(&CONV2D_PACKED), "a convolution by panels");
         let a: Conv2dPackedAttrs = origin.attrs.read();
         let groups = a.groups as usize;
+        let nr = origin.args.get(WINDOWS_ARG).map_or(0, |windows| windows.shape[3]);
         Conv {
             images: out[0],
             groups,
             channels: out[1] / groups,
             out_h: out[2],
             out_w: out[3],
+            line: out[3],
             in_channels: x[1] / groups,
             in_h: x[2],
             in_w: x[3],
@@ -100,63 +125,81 @@ impl Conv {
             strides: pair(&a.strides),
             padding: leading(&a.padding),
             dilation: pair(&a.dilation),
-            form: Form::Packed { mr: w[3] },
+            form: Form::Packed(Widths { mr: w[3], nr }),
         }
     }
 
     /// Whether every output pixel is made of the input pixel at its place.
     fn is_pointwise(&self) -> bool {
         let same = [self.in_h, self.in_w] == [self.out_h, self.out_w];
-        let packed = matches!(self.form, Form::Packed { .. });
-        packed && same && self.kernel == [1, 1] && self.strides == [1, 1] && self.padding == [0, 0]
+        same && self.kernel == [1, 1] && self.strides == [1, 1] && self.padding == [0, 0]
     }
 
-    /// The same of an image that is one column of pixels.
-    fn in_one_column(self) -> Conv {
+    /// The same with a result that is one column of pixels; the image too, if it may be.
+    fn in_one_column(self, image: bool) -> Conv {
         let pixels = self.out_h * self.out_w;
-        Conv { out_h: pixels, out_w: 1, in_h: pixels, in_w: 1, ..self }
+        let (in_h, in_w, line) = if image { (pixels, 1, 1) } else { (self.in_h, self.in_w, self.line) };
+        Conv { out_h: pixels, out_w: 1, line, in_h, in_w, ..self }
+    }
+
+    /// Products of a sum.
+    fn depth(&self) -> usize {
+        self.in_channels * self.kernel[0] * self.kernel[1]
     }
 
     fn flops(&self, channels: usize, rows: usize) -> usize {
-        2 * channels * rows * self.out_w * self.in_channels * self.kernel[0] * self.kernel[1]
+        2 * channels * rows * self.out_w * self.depth()
     }
 
     fn tiling(&self, goal: &Goal<'_>) -> Tiling {
         let [rows, channels] = match self.form {
             Form::Channelwise(_) => channelwise::tile(self, goal),
-            Form::Packed { mr } => self.packed_tile(mr, goal),
+            Form::Packed(widths) => self.packed_tile(widths, goal),
         };
         let (channel_tiles, row_tiles) = (self.channels.div_ceil(channels), self.out_h.div_ceil(rows));
         Tiling { channels, rows, channel_tiles, row_tiles }
     }
 
     /// Rows and channels of a tile of a packed convolution.
-    fn packed_tile(&self, mr: usize, goal: &Goal<'_>) -> [usize; 2] {
+    fn packed_tile(&self, widths: Widths, goal: &Goal<'_>) -> [usize; 2] {
         let peaks = goal.target.peaks();
-        // Pixels of a column come in whole vectors.
-        let step = if self.out_w == 1 { peaks.lanes } else { 1 };
+        // Pixels of a column come in whole panels, or in whole vectors.
+        let step = match widths.nr {
+            0 if self.out_w == 1 => peaks.lanes,
+            0 => 1,
+            nr => nr,
+        };
         let heights = (1..).map(|i| i * step).take_while(|&r| r < self.out_h).chain([self.out_h.max(1)]);
-        let widths = || (1..=self.channels.div_ceil(mr)).map(|c| c * mr);
-        let candidates = heights.flat_map(|r| widths().map(move |c| [r, c]));
-        goal.choose(self.raw_tile(mr), candidates, |[rows, channels]| {
+        let channels = || (1..=self.channels.div_ceil(widths.mr)).map(|c| c * widths.mr);
+        let candidates = heights.flat_map(|r| channels().map(move |c| [r, c]));
+        goal.choose(self.raw_tile(step, widths.mr), candidates, |[rows, channels]| {
             let cost = |rows: usize, channels: usize| {
-                let depth = self.in_channels * self.kernel[0] * self.kernel[1];
-                let (places, stride) = (self.kernel[1], self.strides[1]);
-                let (channels, width) = (channels.min(self.channels), self.out_w);
-                conv2d(&model::Conv { channels, rows, width, depth, places, stride }, &peaks)
+                self.cycles(rows * self.out_w, channels.min(self.channels), widths.nr > 0, &peaks)
             };
             (cost(rows, channels), over_tiles([self.out_h, self.channels], [rows, channels], cost))
         })
     }
 
-    /// Rows and channels of a tile of the fastest packed convolution.
-    fn raw_tile(&self, mr: usize) -> [usize; 2] {
+    /// Cycles of some pixels of some channels, whose windows are there or not.
+    fn cycles(&self, pixels: usize, channels: usize, gathered: bool, peaks: &CpuPeaks) -> f64 {
+        let depth = self.depth();
+        if gathered {
+            let bytes = 4 * depth * (channels + pixels);
+            return model::panels(channels, pixels, depth, peaks) + BYTE_CYCLES * bytes as f64;
+        }
+        let (places, stride, width) = (self.kernel[1], self.strides[1], self.line);
+        conv2d(&model::Conv { channels, pixels, width, depth, places, stride }, peaks)
+    }
+
+    /// Rows, a multiple of `step`, and channels of a tile of the fastest packed convolution.
+    fn raw_tile(&self, step: usize, mr: usize) -> [usize; 2] {
         let rows = (TILE_FLOPS / self.flops(self.channels, 1).max(1)).max(1);
-        let rows = rows.max(MIN_PIXELS.div_ceil(self.out_w.max(1))).clamp(1, self.out_h.max(1));
+        let rows = rows.max(MIN_PIXELS.div_ceil(self.out_w.max(1)));
+        let rows = rows.next_multiple_of(step).clamp(1, self.out_h.max(1));
         let row_tiles = self.out_h.div_ceil(rows);
         // Few rows leave the channels to be shared out.
         let spread = 4usize.div_ceil(self.images * self.groups * row_tiles.max(1));
-        // Every tile gathers its part of the input anew: many channels share the work.
+        // Every tile brings its pixels near, which many channels share.
         let fitting = (TILE_FLOPS / self.flops(1, rows).max(1)).max(MIN_CHANNELS);
         let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(mr);
         let channels = channels.min(self.channels.next_multiple_of(mr)).max(1);
@@ -175,12 +218,17 @@ pub fn emit(
     let mut conv = Conv::new(origin, &nest.func.buffers[output].shape);
     let indices: Vec<Expr> = anchored.axes.iter().map(|a| a.expr()).collect();
     let mut element = epilogue(anchored, &nest, indices);
-    if conv.is_pointwise()
-        && let Some(column) = column::see(&nest.func.buffers, anchored, &element, [origin.args[0].id, output])
+    if let Form::Packed(Widths { nr, .. }) = conv.form
+        && conv.out_h * conv.out_w <= MAX_PIXELS
     {
-        column.buffers.iter().for_each(|&b| column::reshape(&mut nest.func.buffers[b].shape));
-        element = column.element;
-        conv = conv.in_one_column();
+        let whole = conv.is_pointwise() && nr == 0;
+        let images = [output, origin.args[0].id];
+        let images = if whole { &images[..] } else { &images[..1] };
+        if let Some(column) = column::see(&nest.func.buffers, anchored, &element, images) {
+            column.buffers.iter().for_each(|&b| column::reshape(&mut nest.func.buffers[b].shape));
+            element = column.element;
+            conv = conv.in_one_column(whole);
+        }
     }
     let tiling = conv.tiling(goal);
     let tiles = conv.images * conv.groups * tiling.channel_tiles * tiling.row_tiles;
@@ -240,8 +288,8 @@ fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, origin: &Origin, conv: &Co
     let sizes = [conv.in_h, conv.in_w, conv.kernel[0], conv.kernel[1]];
     let window = [conv.strides, conv.padding, conv.dilation].concat();
     let tail = sizes.into_iter().chain(window).map(Expr::from);
-    let mr = match &conv.form {
-        Form::Packed { mr } => *mr,
+    let Widths { mr, nr } = match &conv.form {
+        Form::Packed(widths) => *widths,
         Form::Channelwise(alone) => {
             let head = [at.channels.clone(), at.row0.clone(), at.rows.clone(), conv.out_w.into()];
             let mut regions = vec![y, image(at.channel0.clone(), at.channels.clone())];
@@ -250,22 +298,30 @@ fn call(nest: &mut Nest<'_>, anchored: &Anchored<'_>, origin: &Origin, conv: &Co
             return intrin(alone.intrinsic(), regions, params);
         }
     };
-    let depth = conv.in_channels * conv.kernel[0] * conv.kernel[1];
     let panels = (at.channels.clone() + (mr - 1)).floor_div(mr);
     let weight = Region {
         buffer: origin.args[1].id,
         ranges: vec![
             range(&at.group, 1i64),
             range(at.channel0.clone().floor_div(mr), panels),
-            range(0i64, depth),
+            range(0i64, conv.depth()),
             range(0i64, mr),
         ],
     };
+    if let Some(windows) = origin.args.get(WINDOWS_ARG) {
+        let b = windows::region(windows, conv, nr, at);
+        let sizes = [at.channels.clone(), at.rows.clone(), conv.depth().into(), mr.into(), nr.into()];
+        return intrin("gemm_f32_panels", vec![y, weight, b], sizes.into());
+    }
     let group_channels = at.group.clone() * conv.in_channels;
     let regions = vec![y, image(group_channels, conv.in_channels.into()), weight];
-    let head =
-        [at.channels.clone(), at.row0.clone(), at.rows.clone(), conv.out_w.into(), conv.in_channels.into()];
-    let params = head.into_iter().chain(tail).chain([mr.into()]).collect();
+    // Rows of the result, or pixels of one column.
+    let [row0, pixel0] = match conv.out_w == conv.line {
+        true => [at.row0.clone(), 0i64.into()],
+        false => [0i64.into(), at.row0.clone()],
+    };
+    let head = [at.channels.clone(), row0, pixel0, at.rows.clone(), conv.out_w.into(), conv.line.into()];
+    let params = head.into_iter().chain([conv.in_channels.into()]).chain(tail).chain([mr.into()]).collect();
     intrin("conv2d_f32", regions, params)
 }
 

@@ -1,20 +1,26 @@
 //! `quant.contrib_dense_pack` on `gemm_i8`: a tile is a block of rows and of panels.
+//!
+//! Where the target multiplies rows in another form than they have, a kernel of its own widens
+//! them once, and the tiles are those of `gemm_i8_widened`.
 
 use fermata_ir::op::quant::{PANEL, QUANT_DENSE_PACK};
-use fermata_ir::tir::intrin::{GEMM_I8_ROWS, GEMM_I8_STRIP};
+use fermata_ir::te::{Graph, Stage, Tensor};
+use fermata_ir::tir::intrin::{GEMM_I8_ROWS, GEMM_I8_STRIP, widened_row};
 use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Region, Stmt};
 use fermata_ir::types::DType;
 
 use super::super::checkpoint::Goal;
-use super::super::cost::intrin::product_i8;
+use super::super::cost::intrin::{product_i8, product_widened_i8};
 use super::super::inline::Env;
 use super::super::joint::ALONE;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::gelu;
 use super::{
-    Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, range, replace_loads, var,
+    Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, prepared, range,
+    replace_loads, var,
 };
+use crate::target::CpuTarget;
 
 /// Rows of a tile at most: what the intrinsic holds of the data at a time.
 const MAX_ROWS: usize = GEMM_I8_ROWS;
@@ -37,6 +43,51 @@ pub fn is_product(origin: &Origin) -> bool {
         && origin.args[4].shape[0] > 0
 }
 
+/// Rows of a product that are worth widening apart.
+const MIN_WIDENED: usize = 16;
+
+/// Numbers that a tile widens, about.
+const WIDENED_NUMBERS: usize = 1 << 15;
+
+/// The widened rows of a product that is better off with them, and the stage that widens.
+pub(super) fn widened(graph: &mut Graph, origin: &Origin, target: &CpuTarget) -> Option<(Tensor, Stage)> {
+    let features = target.features;
+    if !origin.op.is(&QUANT_DENSE_PACK) || !is_product(origin) || !features.avx2 || features.avx512vnni {
+        return None;
+    }
+    let x = &origin.args[0];
+    let [outer @ .., rows, k] = &x.shape[..] else { return None };
+    let m = outer.iter().product::<usize>() * rows;
+    if m < MIN_WIDENED || origin.args[4].shape[0] <= MIN_COLUMNS {
+        return None;
+    }
+    let tensor = graph.tensor("widened", &[m, widened_row(*k)], DType::I16);
+    let height = (WIDENED_NUMBERS / k).clamp(1, *rows);
+    let parts = rows.div_ceil(height);
+    let t = graph.var("t", DType::I64);
+    let row0 = var(t).floor_mod(parts) * height;
+    let count = clipped(height, *rows, &row0);
+    let index = var(t).floor_div(parts);
+    let mut stride: usize = outer.iter().product();
+    let mut ranges = Vec::new();
+    for (place, &extent) in outer.iter().enumerate() {
+        stride /= extent;
+        let at = index.clone().floor_div(stride);
+        ranges.push(range(if place == 0 { at } else { at.floor_mod(extent) }, 1i64));
+    }
+    ranges.extend([range(&row0, &count), range(0i64, *k)]);
+    let to = vec![range(index * *rows + row0, &count), range(0i64, widened_row(*k))];
+    let regions = vec![Region { buffer: tensor.id, ranges: to }, Region { buffer: x.id, ranges }];
+    let body = Stmt::For {
+        var: t,
+        extent: (m / rows * parts).into(),
+        kind: LoopKind::Parallel,
+        body: Box::new(intrin("widen_i8", regions, vec![count, (*k).into()])),
+    };
+    let stage = prepared("widen", x.id, tensor.id, body);
+    Some((tensor, stage))
+}
+
 /// A tile: its first row and column, and how many there are of each.
 struct Tile {
     m0: Expr,
@@ -52,7 +103,7 @@ pub fn emit(
     origin: &Origin,
     goal: &Goal<'_>,
 ) -> Result<Scheduled, Refusal> {
-    let [x, w, sums, x_scale, w_scale, bias] = &origin.args[..] else {
+    let [x, w, sums, x_scale, w_scale, bias, widened @ ..] = &origin.args[..] else {
         unreachable!("a packed product has six arguments")
     };
     let output = anchored.root.outputs[0];
@@ -67,7 +118,11 @@ pub fn emit(
     for (buffer, matrix) in [(x.id, vec![m, k]), (output, vec![m, n]), (x_scale.id, vec![m])] {
         nest.func.buffers[buffer].shape = matrix;
     }
-    let tile = open_tiles(&mut nest, m, n, k, goal);
+    let tile = open_tiles(&mut nest, [m, n, k], !widened.is_empty(), goal);
+    let (a, a_columns, name) = match widened {
+        [widened, ..] => (widened.id, widened_row(k), "gemm_i8_widened"),
+        [] => (x.id, k, "gemm_i8"),
+    };
     let [nr, kr] = PANEL;
     let groups = k.div_ceil(kr);
     let panels = (tile.columns.clone() + (nr - 1)).floor_div(nr);
@@ -76,7 +131,7 @@ pub fn emit(
     let all = |extent: usize| range(0i64, extent);
     let regions = vec![
         Region { buffer: output, ranges: vec![rows(), columns()] },
-        Region { buffer: x.id, ranges: vec![rows(), all(k)] },
+        Region { buffer: a, ranges: vec![rows(), all(a_columns)] },
         Region {
             buffer: w.id,
             ranges: vec![range(tile.n0.clone().floor_div(nr), panels), all(groups), all(nr), all(kr)],
@@ -87,7 +142,7 @@ pub fn emit(
         Region { buffer: bias.id, ranges: vec![columns()] },
     ];
     let sizes = vec![tile.rows.clone(), tile.columns.clone(), k.into(), usize::from(gelu).into()];
-    nest.push(intrin("gemm_i8", regions, sizes));
+    nest.push(intrin(name, regions, sizes));
     if let Some(element) = element {
         emit_epilogue(&mut nest, anchored, &element, tile)?;
     }
@@ -100,7 +155,7 @@ fn is_load_of(expr: &Expr, tensor: BufferId) -> bool {
 }
 
 /// Rows and columns of a tile.
-fn tiling(m: usize, n: usize, k: usize, goal: &Goal<'_>) -> [usize; 2] {
+fn tiling([m, n, k]: [usize; 3], widened: bool, goal: &Goal<'_>) -> [usize; 2] {
     let rows = m.min(MAX_ROWS);
     let fitting = TILE_FLOPS / (2 * rows * k);
     // At least four tiles, so that a second worker finds work.
@@ -112,14 +167,15 @@ fn tiling(m: usize, n: usize, k: usize, goal: &Goal<'_>) -> [usize; 2] {
     let widths = || (1..=n.div_ceil(PANEL[0])).map(|c| c * PANEL[0]);
     let candidates = heights.filter(|&r| r <= m).flat_map(|r| widths().map(move |c| [r, c]));
     goal.choose([rows, columns], candidates, |[rows, columns]| {
-        let cost = |rows: usize, columns: usize| product_i8(rows, columns.min(n), k, &peaks);
+        let product = if widened { product_widened_i8 } else { product_i8 };
+        let cost = |rows: usize, columns: usize| product(rows, columns.min(n), k, &peaks);
         (cost(rows, columns), over_tiles([m, n], [rows, columns], cost))
     })
 }
 
 /// Opens the loop over tiles and binds where one lies.
-fn open_tiles(nest: &mut Nest<'_>, m: usize, n: usize, k: usize, goal: &Goal<'_>) -> Tile {
-    let [rows, columns] = tiling(m, n, k, goal);
+fn open_tiles(nest: &mut Nest<'_>, sizes: [usize; 3], widened: bool, goal: &Goal<'_>) -> Tile {
+    let ([rows, columns], [m, n, _]) = (tiling(sizes, widened, goal), sizes);
     let column_tiles = n.div_ceil(columns);
     let tile = nest.var("t", DType::I64);
     nest.open(tile, (m.div_ceil(rows) * column_tiles).into(), LoopKind::Tiles);

@@ -14,12 +14,12 @@
 //! so nothing is lost: the sums are the exact ones. Bytes are -128 to 127, so their sums fit in
 //! 16 bits.
 //!
-//! A block of A's rows is widened once, a panel of B once a block of rows; both stay in the
-//! caches while the tiles of four rows and sixteen columns pass.
+//! A block of A's rows is widened once, or was before the call; a panel of B once a block of rows.
+//! Both stay in the caches while the tiles of four rows and sixteen columns pass.
 
 use std::arch::x86_64::*;
 
-use fermata_ir::tir::intrin::{GEMM_I8_COLUMNS, GEMM_I8_DEPTH, GEMM_I8_ROWS};
+use fermata_ir::tir::intrin::{GEMM_I8_COLUMNS, GEMM_I8_DEPTH, GEMM_I8_ROWS, widened_row};
 
 use super::tile_avx2::{self, Columns, STEPS, TILE_ROWS, Tile};
 use super::{KR, NR, Operands};
@@ -34,7 +34,45 @@ pub(in super::super) unsafe extern "C" fn avx2(
     scratch: *mut u8,
 ) {
     // SAFETY: the contract of this function.
-    unsafe { run(&Operands::read(regions, params), scratch) }
+    unsafe { run(&Operands::read(regions, params), scratch, false) }
+}
+
+/// The intrinsic `gemm_i8_widened` on AVX2.
+///
+/// # Safety
+/// As the catalogue's row says, on a machine with AVX2 and FMA.
+pub(in super::super) unsafe extern "C" fn avx2_widened(
+    regions: *const *mut u8,
+    params: *const i64,
+    scratch: *mut u8,
+) {
+    // SAFETY: the contract of this function.
+    unsafe { run(&Operands::read(regions, params), scratch, true) }
+}
+
+/// The intrinsic `widen_i8` on AVX2.
+///
+/// # Safety
+/// As the catalogue's row says, on a machine with AVX2.
+pub(in super::super) unsafe extern "C" fn avx2_widen(
+    regions: *const *mut u8,
+    params: *const i64,
+    _scratch: *mut u8,
+) {
+    // SAFETY: the row has two regions, four strides and two parameters.
+    let (region, number) = unsafe { (&*regions.cast::<[*mut u8; 2]>(), &*params.cast::<[i64; 6]>()) };
+    let [w_row, _, a_row, _, m, k] = number.map(|n| n as usize);
+    let steps = k.next_multiple_of(STEPS);
+    for row in 0..m {
+        // SAFETY: both matrices have the row; a widened one has its steps in whole vectors, and as
+        // many numbers again as two vectors hold.
+        unsafe {
+            let to = region[0].cast::<i16>().add(row * w_row);
+            let sum = widen_row(region[1].cast::<i8>().add(row * a_row), k, to.cast());
+            to.add(steps).write_bytes(0, widened_row(k) - steps);
+            to.add(steps).cast::<i32>().write_unaligned(sum);
+        }
+    }
 }
 
 /// The parts of the scratch memory.
@@ -77,8 +115,8 @@ struct Block {
 /// # Safety
 /// As the catalogue's row says.
 #[target_feature(enable = "avx2,fma")]
-unsafe fn run(o: &Operands, scratch: *mut u8) {
-    let scratch = Scratch::at(scratch, GEMM_I8_ROWS.min(o.m), o.k);
+unsafe fn run(o: &Operands, scratch: *mut u8, widened: bool) {
+    let mut scratch = Scratch::at(scratch, GEMM_I8_ROWS.min(o.m), o.k);
     for row in (0..o.m).step_by(GEMM_I8_ROWS) {
         let rows = GEMM_I8_ROWS.min(o.m - row);
         for column in (0..o.n).step_by(GEMM_I8_COLUMNS) {
@@ -89,8 +127,10 @@ unsafe fn run(o: &Operands, scratch: *mut u8) {
                 let block = Block { row, rows, column, columns, step, steps };
                 // SAFETY: the block is within the operands, and the scratch memory holds it.
                 unsafe {
-                    if column == 0 || o.k > GEMM_I8_DEPTH {
-                        widen_rows(o, &block, &scratch);
+                    match column == 0 || o.k > GEMM_I8_DEPTH {
+                        true if widened => find_rows(o, &block, &mut scratch),
+                        true => widen_rows(o, &block, &scratch),
+                        false => {}
                     }
                     multiply(o, &block, &scratch);
                 }
@@ -154,39 +194,69 @@ fn even_and_odd(bytes: __m256i) -> [__m256i; 2] {
     [_mm256_srai_epi16::<8>(_mm256_slli_epi16::<8>(bytes)), _mm256_srai_epi16::<8>(bytes)]
 }
 
-/// Widens the block's rows of A: of each sixteen steps the even pairs, then the odd ones.
+/// Finds the block's rows of A, which were widened before. What is too much in the sums over all
+/// steps is taken off with the first ones.
+///
+/// # Safety
+/// The block is within A.
+unsafe fn find_rows(o: &Operands, block: &Block, scratch: &mut Scratch) {
+    let rows = o.a.cast::<i16>().wrapping_add(block.row * o.a_row);
+    scratch.a = rows.wrapping_add(block.step).cast_mut().cast();
+    scratch.a_row = o.a_row * 2;
+    for r in 0..block.rows {
+        let sum = rows.wrapping_add(r * o.a_row + o.k.next_multiple_of(STEPS));
+        // SAFETY: behind the steps of the row is their sum.
+        unsafe {
+            let sum = sum.cast::<i32>().read_unaligned();
+            *scratch.a_surplus.add(r) = if block.step == 0 { sum } else { 0 };
+        }
+    }
+}
+
+/// Widens the block's rows of A.
 ///
 /// # Safety
 /// The block is within A, and the scratch memory holds it.
 #[target_feature(enable = "avx2")]
 unsafe fn widen_rows(o: &Operands, block: &Block, scratch: &Scratch) {
     for r in 0..block.rows {
-        // SAFETY: the row is within A from `step` on, `steps` of it; the last numbers are copied
-        // to a full vector first.
+        // SAFETY: the row is within A from `step` on, `steps` of it, and the scratch memory has it.
         unsafe {
             let from = o.a.add((block.row + r) * o.a_row + block.step);
-            let to = scratch.a.add(r * scratch.a_row);
-            let mut surplus = _mm256_setzero_si256();
-            let full = block.steps / STEPS * STEPS;
-            for p in (0..full).step_by(STEPS) {
-                let [even, odd] = even_and_odd(_mm256_loadu_si256(from.add(p).cast()));
-                surplus = _mm256_add_epi32(surplus, _mm256_madd_epi16(even, odd));
-                let to = to.add(p * 2).cast::<__m256i>();
-                _mm256_store_si256(to, _mm256_permute2x128_si256::<0x20>(even, odd));
-                _mm256_store_si256(to.add(1), _mm256_permute2x128_si256::<0x31>(even, odd));
-            }
-            if full < block.steps {
-                let mut rest = [0i8; STEPS];
-                std::ptr::copy_nonoverlapping(from.add(full), rest.as_mut_ptr(), block.steps - full);
-                let [even, odd] = even_and_odd(_mm256_loadu_si256(rest.as_ptr().cast()));
-                surplus = _mm256_add_epi32(surplus, _mm256_madd_epi16(even, odd));
-                let to = to.add(full * 2).cast::<__m256i>();
-                _mm256_store_si256(to, _mm256_permute2x128_si256::<0x20>(even, odd));
-                _mm256_store_si256(to.add(1), _mm256_permute2x128_si256::<0x31>(even, odd));
-            }
-            *scratch.a_surplus.add(r) = lanes_sum(surplus);
+            *scratch.a_surplus.add(r) = widen_row(from, block.steps, scratch.a.add(r * scratch.a_row));
         }
     }
+}
+
+/// Widens steps of a row: of each sixteen the even ones, then the odd ones. Gives the sum of the
+/// products of neighbours.
+///
+/// # Safety
+/// The row has so many steps, and there is room for whole vectors of them.
+#[inline]
+#[target_feature(enable = "avx2")]
+unsafe fn widen_row(from: *const i8, steps: usize, to: *mut u8) -> i32 {
+    let mut surplus = _mm256_setzero_si256();
+    let full = steps / STEPS * STEPS;
+    // SAFETY: by the contract; the last numbers are copied to a full vector first.
+    unsafe {
+        let mut widen = |bytes: __m256i, p: usize| {
+            let [even, odd] = even_and_odd(bytes);
+            surplus = _mm256_add_epi32(surplus, _mm256_madd_epi16(even, odd));
+            let to = to.add(p * 2).cast::<__m256i>();
+            _mm256_storeu_si256(to, _mm256_permute2x128_si256::<0x20>(even, odd));
+            _mm256_storeu_si256(to.add(1), _mm256_permute2x128_si256::<0x31>(even, odd));
+        };
+        for p in (0..full).step_by(STEPS) {
+            widen(_mm256_loadu_si256(from.add(p).cast()), p);
+        }
+        if full < steps {
+            let mut rest = [0i8; STEPS];
+            std::ptr::copy_nonoverlapping(from.add(full), rest.as_mut_ptr(), steps - full);
+            widen(_mm256_loadu_si256(rest.as_ptr().cast()), full);
+        }
+    }
+    lanes_sum(surplus)
 }
 
 /// The sum of a vector's lanes.

@@ -77,7 +77,39 @@ fn check_with(m: usize, n: usize, k: usize, gelu: bool, mut number: impl FnMut()
             expected.clone_from(&found);
         }
         assert!(found == expected, "{m}x{n}x{k} {features:?}");
+        let w = widened(&a, m, k, features);
+        let mut found = c.clone();
+        let mut regions = regions;
+        (regions[0], regions[1]) = (found.as_mut_ptr().cast(), w.as_ptr().cast_mut().cast());
+        let mut numbers = flat.clone();
+        numbers[2] = intrin::widened_row(k) as i64;
+        let function = lookup("gemm_i8_widened", features).expect("implemented");
+        // SAFETY: as above.
+        unsafe { function(regions.as_ptr(), numbers.as_ptr(), scratch.as_ptr()) };
+        let found: Vec<u8> = found.iter().flat_map(|v| v.to_le_bytes()).collect();
+        assert!(found == expected, "{m}x{n}x{k} {features:?}, widened");
     }
+}
+
+/// The rows of A widened, the same in every bit as by the meaning.
+fn widened(a: &[i8], m: usize, k: usize, features: CpuFeatures) -> Vec<i16> {
+    let (row, params) = (intrin::widened_row(k), [m as i64, k as i64]);
+    let strides = [vec![row, 1], vec![k + GAP, 1]];
+    let mut expected = vec![0u8; m * row * 2];
+    let bytes: Vec<u8> = a.iter().map(|&v| v as u8).collect();
+    let inputs = vec![View { bytes: &bytes, strides: strides[1].clone() }];
+    let outputs = vec![ViewMut { bytes: &mut expected, strides: strides[0].clone() }];
+    let meaning = intrin::lookup("widen_i8").expect("a row of the catalogue").meaning;
+    meaning(&mut Call { outputs, inputs, params: &params });
+    let mut found = vec![7i16; m * row];
+    let regions: [*mut u8; 2] = [found.as_mut_ptr().cast(), a.as_ptr().cast_mut().cast()];
+    let numbers: Vec<i64> = strides.iter().flatten().map(|&s| s as i64).chain(params).collect();
+    let function = lookup("widen_i8", features).expect("implemented");
+    // SAFETY: regions and numbers are what the row asks for; it uses no scratch memory.
+    unsafe { function(regions.as_ptr(), numbers.as_ptr(), std::ptr::null_mut()) };
+    let bytes: Vec<u8> = found.iter().flat_map(|v| v.to_le_bytes()).collect();
+    assert!(bytes == expected, "{m}x{k} {features:?}");
+    found
 }
 
 #[test]

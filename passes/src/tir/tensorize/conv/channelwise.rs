@@ -102,6 +102,7 @@ impl Channelwise {
             channels: out[1],
             out_h: out[2],
             out_w: out[3],
+            line: out[3],
             in_channels: x[1],
             in_h: x[2],
             in_w: x[3],

@@ -1,4 +1,4 @@
-//! Images as one column of pixels, for what treats every pixel alike.
+//! Images as one column of pixels, for what treats every pixel alike: a tile is then any of them.
 
 use std::collections::BTreeSet;
 
@@ -22,14 +22,14 @@ pub fn see(
     buffers: &PrimaryMap<BufferId, Buffer>,
     anchored: &Anchored<'_>,
     element: &Option<Expr>,
-    images: [BufferId; 2],
+    images: &[BufferId],
 ) -> Option<Column> {
     let [.., row, column] = &anchored.axes[..] else { return None };
     if row.extent == 1 || column.extent == 1 {
         return None;
     }
     let at = Pixel { row: row.var, column: column.var, size: [row.extent, column.extent] };
-    let mut seen: BTreeSet<BufferId> = images.into();
+    let mut seen: BTreeSet<BufferId> = images.iter().copied().collect();
     let Some(element) = element else { return Some(Column { element: None, buffers: seen }) };
     let (mut stack, mut known, mut others) = (vec![element], BTreeSet::new(), BTreeSet::new());
     while let Some(e) = stack.pop() {
