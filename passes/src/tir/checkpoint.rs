@@ -24,6 +24,9 @@ const TRIES: usize = 24;
 /// How much shorter at least, each time.
 const SHORTER: f64 = 0.95;
 
+/// How often they are asked for longer ones again, once tiles fit.
+const REFINEMENTS: usize = 4;
+
 /// What schedule rules aim at.
 #[derive(Clone, Copy, Debug)]
 pub struct Goal<'t> {
@@ -81,23 +84,56 @@ pub fn fit<E>(
     bound: Option<Duration>,
     emit: &mut dyn FnMut(Goal<'_>) -> Result<Scheduled, E>,
 ) -> Result<Scheduled, E> {
-    let mut kernel = emit(Goal::raw(target))?;
-    let Some(bound) = bound else { return Ok(kernel) };
+    let raw = emit(Goal::raw(target))?;
+    let Some(bound) = bound else { return Ok(raw) };
     let bound = bound.as_nanos() as f64;
-    let raw = cost::tile(&kernel.func, target).ns;
-    let (mut shortest, mut share) = (raw, bound / raw);
+    let mut best = Found::new(raw, target);
+    let (mut share, mut too_long) = (bound / best.tile, 1.0);
     for _ in 0..TRIES {
-        if shortest <= bound {
+        if best.tile <= bound {
             break;
         }
-        let shorter = emit(Goal { target, share })?;
-        let found = cost::tile(&shorter.func, target).ns;
-        if found < shortest {
-            (kernel, shortest) = (shorter, found);
+        let shorter = Found::new(emit(Goal { target, share })?, target);
+        if shorter.tile > bound {
+            too_long = share;
+            share *= (bound / shorter.tile).clamp(0.5, SHORTER);
         }
-        share *= (bound / found).clamp(0.5, SHORTER);
+        if shorter.tile < best.tile {
+            best = shorter;
+        }
     }
-    Ok(kernel)
+    if best.tile > bound || share >= too_long {
+        return Ok(best.kernel);
+    }
+    // The steps to a share that fits are long; a larger one may fit too, with less work in all.
+    for _ in 0..REFINEMENTS {
+        let between = (share + too_long) / 2.0;
+        let longer = Found::new(emit(Goal { target, share: between })?, target);
+        if longer.tile > bound {
+            too_long = between;
+            continue;
+        }
+        share = between;
+        if longer.all < best.all {
+            best = longer;
+        }
+    }
+    Ok(best.kernel)
+}
+
+/// A kernel, and nanoseconds that its longest tile and all of its tiles are predicted to take.
+struct Found {
+    kernel: Scheduled,
+    tile: f64,
+    all: f64,
+}
+
+impl Found {
+    fn new(kernel: Scheduled, target: &CpuTarget) -> Found {
+        let tile = cost::tile(&kernel.func, target).ns;
+        let tiles = kernel.func.tiles().unwrap_or(1).max(1);
+        Found { kernel, tile, all: tile * tiles as f64 }
+    }
 }
 
 /// Places the checkpoint of a scheduled kernel, which has none.

@@ -182,7 +182,7 @@ impl Model<'_> {
         let turns = self.largest(extent);
         self.bounds.set(var, Interval::below(turns.max(1)));
         self.depths.insert(var, self.loops.len() + 1);
-        let vector = *kind == LoopKind::Vectorized && ops::is_vector(body, var);
+        let vector = *kind == LoopKind::Vectorized && ops::is_vector(body, &self.func.buffers, var);
         self.loops.push(Loop { var, extent: turns as f64, vector });
         self.cycles += TURN * self.times(self.loops.len());
         self.stmt(body);
@@ -204,7 +204,7 @@ impl Model<'_> {
             };
             depths.insert(e.key(), depth.min(here));
             let lane = self.loops[..depth.min(here)].last().filter(|l| l.vector).map(|l| l.var);
-            let mut own = ops::cycles(e, lane);
+            let mut own = ops::cycles(e, &self.func.buffers, lane);
             if let ExprKind::Load(buffer, indices) = e.kind() {
                 self.access(*buffer, indices);
                 own = if self.in_registers(*buffer) { 0.0 } else { own };

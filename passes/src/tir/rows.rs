@@ -18,8 +18,9 @@ use super::joint::Joint;
 use super::nest::{Nest, Refusal, is_contiguous};
 use super::rules_cpu::{Scheduled, finish_outputs};
 
-/// Scalar operations that a tile should be worth: about twenty microseconds of scalar code.
-const TILE_WORK: usize = 40_000;
+/// Scalar operations that a tile should be worth: about forty microseconds of scalar code, a few of
+/// vectors, so that what a checkpoint takes is little beside it.
+const TILE_WORK: usize = 80_000;
 
 /// The longest row of accumulators.
 const MAX_ROW: usize = 1024;

@@ -3,9 +3,10 @@
 //! Figures are reciprocal throughputs on the cores of this decade, rounded; functions are those
 //! of the code generator's polynomials, or of a call where it has none.
 
+use fermata_ir::entity::PrimaryMap;
 use fermata_ir::scalar::{BinaryOp, UnaryOp};
 use fermata_ir::tir::linear::Linear;
-use fermata_ir::tir::{Expr, ExprKind, Stmt, VarId};
+use fermata_ir::tir::{Buffer, BufferId, Expr, ExprKind, Stmt, VarId};
 use fermata_ir::types::DType;
 
 /// Lanes of the vectors that the portable code generator computes in.
@@ -20,8 +21,11 @@ const SIMPLE: f64 = 0.5;
 /// Cycles of a call of a function of numbers.
 const CALL: f64 = 60.0;
 
+/// The buffers that indices are of.
+pub type Buffers = PrimaryMap<BufferId, Buffer>;
+
 /// Cycles of a node, its operands left out; where `lane` is a variable, of a vector along it.
-pub fn cycles(e: &Expr, lane: Option<VarId>) -> f64 {
+pub fn cycles(e: &Expr, buffers: &Buffers, lane: Option<VarId>) -> f64 {
     match e.kind() {
         ExprKind::Const(_) | ExprKind::Var(_) => 0.0,
         ExprKind::Reinterpret(_) => SIMPLE,
@@ -30,8 +34,8 @@ pub fn cycles(e: &Expr, lane: Option<VarId>) -> f64 {
         ExprKind::Unary(..) | ExprKind::Cmp(..) | ExprKind::Select(..) => 2.0 * SIMPLE,
         ExprKind::Fma(..) => SIMPLE,
         ExprKind::Binary(op, _, b) => binary(*op, e.dtype(), b),
-        ExprKind::Load(_, indices) => match lane {
-            Some(lane) if !steps_by_one(indices, lane) => VECTOR * 2.0 * SIMPLE,
+        ExprKind::Load(buffer, indices) => match lane {
+            Some(lane) if !steps_by_one(&buffers[*buffer], indices, lane) => VECTOR * 2.0 * SIMPLE,
             _ => SIMPLE,
         },
     }
@@ -99,8 +103,12 @@ pub fn chain(value: &Expr) -> f64 {
 }
 
 /// True if neighbouring lanes read neighbouring elements, or all the same.
-fn steps_by_one(indices: &[Expr], lane: VarId) -> bool {
-    let Some((last, outer)) = indices.split_last() else { return true };
+fn steps_by_one(buffer: &Buffer, indices: &[Expr], lane: VarId) -> bool {
+    // Dimensions of one element at the end do not lie between two lanes.
+    let single = buffer.shape.iter().rev().take_while(|&&n| n == 1).count();
+    let Some((last, outer)) = indices[..indices.len().saturating_sub(single)].split_last() else {
+        return true;
+    };
     let mentions = |e: &Expr| fermata_ir::tir::visit::vars([e]).contains(&lane);
     let sum = Linear::of(last);
     let plain = sum.terms.iter().all(|(atom, k)| {
@@ -112,13 +120,13 @@ fn steps_by_one(indices: &[Expr], lane: VarId) -> bool {
 
 /// True if the code generator computes a loop's body in vectors: floats in registers, and stores
 /// that lie side by side.
-pub fn is_vector(body: &Stmt, lane: VarId) -> bool {
+pub fn is_vector(body: &Stmt, buffers: &Buffers, lane: VarId) -> bool {
     let mut vector = true;
     body.walk(&mut |s| match s {
-        Stmt::Store { indices, value, .. } => {
-            vector &= steps_by_one(indices, lane) && is_vector_value(value, lane);
+        Stmt::Store { buffer, indices, value } => {
+            vector &= steps_by_one(&buffers[*buffer], indices, lane) && is_vector_value(value, buffers, lane);
         }
-        Stmt::Let { value, .. } => vector &= is_vector_value(value, lane),
+        Stmt::Let { value, .. } => vector &= is_vector_value(value, buffers, lane),
         Stmt::For { .. } | Stmt::If { .. } | Stmt::Intrin { .. } => vector = false,
         Stmt::Seq(_) | Stmt::Block(_) | Stmt::Checkpoint | Stmt::Barrier => {}
     });
@@ -126,9 +134,9 @@ pub fn is_vector(body: &Stmt, lane: VarId) -> bool {
 }
 
 /// True if no part of a value keeps the code generator from computing it in vectors.
-fn is_vector_value(value: &Expr, lane: VarId) -> bool {
+fn is_vector_value(value: &Expr, buffers: &Buffers, lane: VarId) -> bool {
     fermata_ir::tir::visit::post_order([value]).into_iter().all(|e| match e.kind() {
-        ExprKind::Load(_, indices) => steps_by_one(indices, lane),
+        ExprKind::Load(buffer, indices) => steps_by_one(&buffers[*buffer], indices, lane),
         ExprKind::Unary(op, _) => function(*op) < CALL,
         ExprKind::Binary(op, _, b) => binary(*op, e.dtype(), b) < CALL,
         _ => e.dtype() != DType::F64 && e.dtype() != DType::F16 && e.dtype() != DType::BF16,
