@@ -1,9 +1,14 @@
 //! `fermata colocate`: a real-time model beside best-effort ones, policy by policy.
 
+mod table;
+
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
+use fermata_ir::entity::EntityRef;
 use fermata_ir::tensor::Tensor;
+use fermata_passes::lower::plan::KernelId;
 use fermata_passes::target::CpuFeatures;
 use fermata_runtime::exec::calibrate::longest_tiles;
 use fermata_runtime::exec::{Instance, Session, SessionOptions};
@@ -11,9 +16,9 @@ use fermata_runtime::sched::group::{Options, run};
 use fermata_runtime::sched::load::{Distribution, arrivals};
 use fermata_runtime::sched::policy::Policy;
 use fermata_runtime::sched::queue::Job;
-use fermata_runtime::sched::report::{Report, Samples};
+use fermata_runtime::sched::report::Report;
 use fermata_runtime::sched::trace::to_json;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::args::{Fill, InputArgs, ModelArgs, PipelineArgs};
 use crate::bench::{duration, machine};
@@ -47,6 +52,25 @@ pub enum PolicyName {
     Padding,
 }
 
+/// How often requests come.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Rate {
+    /// So many a second.
+    Hertz(f64),
+    /// This share of what the real-time model alone can serve.
+    OfPeak(f64),
+}
+
+/// `100` or `50%`.
+fn rate(text: &str) -> Result<Rate, String> {
+    let (number, of_peak) = text.strip_suffix('%').map_or((text, false), |number| (number, true));
+    match number.parse::<f64>() {
+        Ok(n) if n.is_finite() && n >= 0.0 && of_peak => Ok(Rate::OfPeak(n / 100.0)),
+        Ok(n) if n.is_finite() && n >= 0.0 => Ok(Rate::Hertz(n)),
+        _ => Err("write requests a second, as 100, or a share of the peak rate, as 50%".into()),
+    }
+}
+
 /// `fermata colocate`.
 #[derive(Args)]
 pub struct ColocateArgs {
@@ -70,9 +94,9 @@ pub struct ColocateArgs {
     pub be_shape: Vec<String>,
     #[command(flatten)]
     pub pipeline: PipelineArgs,
-    /// Requests a second for the real-time model
-    #[arg(long, default_value_t = 100.0, value_name = "HZ")]
-    pub rate: f64,
+    /// Requests a second for the real-time model, or a share of what it can serve alone: `50%`
+    #[arg(long, default_value = "100", value_name = "HZ|N%", value_parser = rate)]
+    pub rate: Rate,
     /// How they are spread over time
     #[arg(long, value_enum, default_value = "poisson")]
     pub dist: Dist,
@@ -102,8 +126,23 @@ struct Loaded {
     compiled: Compiled,
     inputs: Vec<Tensor>,
     expected: Vec<Tensor>,
-    /// The kernels that break their bound on this machine: name and nanoseconds of a tile.
-    demoted: Vec<(String, u64)>,
+    /// The kernels that have no certificate under the bound.
+    uncertified: Vec<KernelId>,
+    /// The kernels that break their certificate on this machine, and nanoseconds of a tile.
+    demoted: Vec<(KernelId, u64)>,
+}
+
+/// Requests of the run that finds the peak rate.
+const PEAK_REQUESTS: usize = 64;
+
+/// What models show alone.
+struct Alone {
+    /// The mean latency of requests.
+    mean_ns: f64,
+    /// The share of the time in which requests are being served.
+    busy: f64,
+    /// Runs a second of each best-effort model, without requests.
+    best_effort: Vec<f64>,
 }
 
 /// Runs of the calibration that holds certificates against this machine.
@@ -118,40 +157,48 @@ pub(crate) fn command(
     let duration_ns = duration(&args.duration)?.as_nanos().min(u128::from(u64::MAX)) as u64;
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let workers = args.threads.map_or(cores, usize::from);
-    let rt = load(driver, args, &args.rt, &args.rt_dim, &args.rt_shape, streams)?;
-    let be = args.be.iter().map(|path| load(driver, args, path, &args.be_dim, &args.be_shape, streams));
+    let (rt_of, be_of) = ((&args.rt_dim[..], &args.rt_shape[..]), (&args.be_dim[..], &args.be_shape[..]));
+    let rt = load(driver, args, &args.rt, rt_of, false, streams)?;
+    let be = args.be.iter().map(|path| load(driver, args, path, be_of, true, streams));
     let be: Vec<Loaded> = be.collect::<Result<_, _>>()?;
     let dist = match args.dist {
         Dist::Constant => Distribution::Constant,
         Dist::Poisson => Distribution::Poisson,
     };
-    let times = arrivals(args.rate, dist, duration_ns, args.seed);
+    let rate = match args.rate {
+        Rate::Hertz(rate) => rate,
+        Rate::OfPeak(share) => share * peak_rate(&rt, args, workers)?,
+    };
+    let times = arrivals(rate, dist, duration_ns, args.seed);
+    let options =
+        Options { workers, policy: Policy::Alone, arrivals: times, duration_ns, trace: args.trace.is_some() };
     if !args.json {
-        headline(args, workers, times.len(), streams)?;
+        table::headline(args, &options, rate, &be, streams)?;
     }
     be.iter().try_for_each(|loaded| loaded.report_demoted(streams))?;
     let mut code = 0;
     let mut lines = Vec::new();
+    let mut alone = None;
     for (i, &name) in args.policy.iter().enumerate() {
         let policy = policy(name);
         let traced = args.trace.as_ref().filter(|_| i + 1 == args.policy.len());
-        let options =
-            Options { workers, policy, arrivals: times.clone(), duration_ns, trace: traced.is_some() };
-        let preemptible = policy.interrupts();
-        let jobs =
-            be.iter().map(|loaded| loaded.job(args, workers, preemptible)).collect::<Result<_, _>>()?;
-        let (report, spans) = run(Some(rt.job(args, workers, false)?), jobs, &options);
+        let options = Options { policy, trace: traced.is_some(), ..options.clone() };
+        let (report, spans) = run(Some(rt.job(args, workers, false)?), jobs(&be, args, &options)?, &options);
         if let Some(path) = traced {
             let names = std::iter::once(&rt).chain(&be).map(|loaded| loaded.name.clone()).collect::<Vec<_>>();
             output::write(path, to_json(&spans, &names).as_bytes(), streams)?;
         }
-        let seconds = duration_ns as f64 / 1e9;
-        match args.json {
-            true => writeln!(streams.stdout, "{}", policy_json(policy, &report, seconds))?,
-            false => print(policy, &report, seconds, streams)?,
+        if policy == Policy::Alone {
+            alone = Some(measure_alone(&report, &be, args, &options)?);
         }
-        code = code.max(faults(&report, streams)?);
-        lines.push(policy_json(policy, &report, seconds));
+        let row =
+            table::Row { policy, report: &report, seconds: duration_ns as f64 / 1e9, alone: alone.as_ref() };
+        match args.json {
+            true => writeln!(streams.stdout, "{}", row.json())?,
+            false => row.print(streams)?,
+        }
+        code = code.max(table::faults(&report, streams)?);
+        lines.push(row.json());
     }
     if args.json {
         let result = json!({
@@ -160,13 +207,49 @@ pub(crate) fn command(
             "machine": machine(),
             "workers": workers,
             "seed": args.seed,
-            "requests": times.len(),
+            "rate": rate,
+            "requests": options.arrivals.len(),
             "policies": lines,
-            "demoted": demoted_json(&be),
+            "demoted": table::demoted_json(&be),
+            "certificates": table::certificates_json(&be),
         });
         writeln!(streams.stdout, "{result}")?;
+    } else if let Some(alone) = &alone {
+        table::explain(alone, &be, streams)?;
     }
     Ok(code)
+}
+
+/// The best-effort models for a run.
+fn jobs(be: &[Loaded], args: &ColocateArgs, options: &Options) -> Result<Vec<Job>, Failure> {
+    let preemptible = options.policy.interrupts();
+    be.iter().map(|loaded| loaded.job(args, options.workers, preemptible)).collect()
+}
+
+/// Requests a second that the real-time model alone serves when the next is always there.
+fn peak_rate(rt: &Loaded, args: &ColocateArgs, workers: usize) -> Result<f64, Failure> {
+    let arrivals = vec![0; PEAK_REQUESTS];
+    let options = Options { workers, policy: Policy::Alone, arrivals, duration_ns: 0, trace: false };
+    let (report, _) = run(Some(rt.job(args, workers, false)?), Vec::new(), &options);
+    let last = report.latency.percentile(100.0).max(1);
+    Ok(report.latency.0.len() as f64 / (last as f64 / 1e9))
+}
+
+/// What the requests took alone, and what the best-effort models do without them.
+fn measure_alone(
+    report: &Report,
+    be: &[Loaded],
+    args: &ColocateArgs,
+    options: &Options,
+) -> Result<Alone, Failure> {
+    let options = Options { policy: Policy::None, arrivals: Vec::new(), trace: false, ..options.clone() };
+    let (idle, _) = run(None, jobs(be, args, &options)?, &options);
+    let seconds = options.duration_ns as f64 / 1e9;
+    Ok(Alone {
+        mean_ns: report.latency.mean(),
+        busy: (report.busy_ns as f64 / 1e9 / seconds).min(1.0),
+        best_effort: idle.best_effort.iter().map(|queue| queue.runs / seconds).collect(),
+    })
 }
 
 fn policy(name: PolicyName) -> Policy {
@@ -179,13 +262,14 @@ fn policy(name: PolicyName) -> Policy {
     }
 }
 
-/// Compiles a model, makes inputs for it and runs it once undisturbed.
+/// Compiles a model, makes inputs for it and runs it once undisturbed. A best-effort model that
+/// fails there does so again beside the real-time one, which must not notice.
 fn load(
     driver: &Driver,
     args: &ColocateArgs,
     path: &Path,
-    dims: &[String],
-    shapes: &[String],
+    (dims, shapes): (&[String], &[String]),
+    may_fail: bool,
     streams: &mut Streams<'_>,
 ) -> Result<Loaded, Failure> {
     let model = ModelArgs {
@@ -202,10 +286,19 @@ fn load(
     let features = target(&args.pipeline)?.features;
     let options = SessionOptions { features, ..SessionOptions::default() };
     let raw = compiled.program.raw();
-    let expected = Session::with_options(raw, compiled.kernels.clone(), &options)?.run(&inputs)?;
-    let demoted = demoted(&compiled, &inputs, features)?;
+    let undisturbed = Session::with_options(raw, compiled.kernels.clone(), &options)?.run(&inputs);
+    let (expected, demoted) = match undisturbed {
+        Ok(expected) => (expected, demoted(&compiled, &inputs, features)?),
+        Err(_) if may_fail => (Vec::new(), Vec::new()),
+        Err(failure) => return Err(failure.into()),
+    };
+    let launches = compiled.program.launches();
+    let uncertified = compiled.program.kernels.iter().filter(|(id, kernel)| {
+        launches[id.index()] > 0 && !kernel.certificate.as_ref().is_some_and(|c| c.holds())
+    });
+    let uncertified = uncertified.map(|(id, _)| id).collect();
     let name = path.file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
-    Ok(Loaded { name, compiled, inputs, expected, demoted })
+    Ok(Loaded { name, compiled, inputs, expected, uncertified, demoted })
 }
 
 /// The kernels whose longest tile takes longer here than the bound that they are certified for.
@@ -213,43 +306,41 @@ fn demoted(
     compiled: &Compiled,
     inputs: &[Tensor],
     features: CpuFeatures,
-) -> Result<Vec<(String, u64)>, Failure> {
+) -> Result<Vec<(KernelId, u64)>, Failure> {
     if compiled.program.bound.is_none() {
         return Ok(Vec::new());
     }
     let (program, kernels) = (compiled.program.clone(), &compiled.kernels);
     let measured = longest_tiles(program, kernels, inputs, features, CALIBRATION)?;
-    let broken = compiled.program.kernels.values().zip(measured).filter_map(|(kernel, measured)| {
+    let broken = compiled.program.kernels.iter().zip(measured).filter_map(|((id, kernel), measured)| {
         let certificate = kernel.certificate.as_ref().filter(|c| c.holds())?;
         let longest = measured.filter(|ns| certificate.bound_ns.is_some_and(|bound| *ns > bound))?;
-        Some((kernel.func.name.to_string(), longest))
+        Some((id, longest))
     });
     Ok(broken.collect())
 }
 
-fn demoted_json(best_effort: &[Loaded]) -> Vec<Value> {
-    let of = |loaded: &Loaded| {
-        let name = loaded.name.clone();
-        loaded
-            .demoted
-            .iter()
-            .map(move |(kernel, ns)| json!({"model": name, "kernel": kernel, "measured_ns": ns}))
-            .collect::<Vec<_>>()
-    };
-    best_effort.iter().flat_map(of).collect()
-}
-
 impl Loaded {
+    /// The name of a kernel.
+    fn kernel(&self, kernel: KernelId) -> &str {
+        &self.compiled.program.kernels[kernel].func.name
+    }
+
     /// Names on standard error what broke its bound.
     fn report_demoted(&self, streams: &mut Streams<'_>) -> Result<(), Failure> {
         for (kernel, ns) in &self.demoted {
-            let (name, time) = (&self.name, ns_text(*ns));
+            let (name, kernel, time) = (&self.name, self.kernel(*kernel), ns_text(*ns));
             writeln!(
                 streams.stderr,
                 "warning: {name}: `{kernel}` is demoted: its tile takes {time} here, longer than the bound"
             )?;
         }
         Ok(())
+    }
+
+    /// The kernels that may run longer than the bound.
+    fn broken(&self) -> BTreeSet<KernelId> {
+        self.uncertified.iter().copied().chain(self.demoted.iter().map(|(id, _)| *id)).collect()
     }
 
     /// The model for a run: its kernels under the bound if something may preempt them, else raw.
@@ -262,126 +353,7 @@ impl Loaded {
             instance: Instance::new(program, kernels, workers, features)?,
             inputs: self.inputs.clone(),
             expected: self.expected.clone(),
+            uncertified: self.broken(),
         })
     }
-}
-
-fn headline(
-    args: &ColocateArgs,
-    workers: usize,
-    requests: usize,
-    streams: &mut Streams<'_>,
-) -> Result<(), Failure> {
-    let dist = if args.dist == Dist::Constant { "constant" } else { "poisson" };
-    writeln!(streams.stdout, "machine  {}; {workers} workers", machine())?;
-    writeln!(
-        streams.stdout,
-        "load     {requests} requests in {}, {} a second ({dist}), seed {}\n",
-        args.duration, args.rate, args.seed
-    )?;
-    writeln!(
-        streams.stdout,
-        "{:<8} {:>9} {:>9} {:>9} {:>9}   {:>17}   {:>9} {:>19}   {:>19}  best effort, runs/s",
-        "policy",
-        "rt mean",
-        "p50",
-        "p99",
-        "p99.9",
-        "first tile p50/99",
-        "preempted",
-        "p50/99 to last out",
-        "in mid-kernel"
-    )?;
-    Ok(())
-}
-
-/// One line of the table: milliseconds for requests, microseconds for events.
-fn print(policy: Policy, report: &Report, seconds: f64, streams: &mut Streams<'_>) -> Result<(), Failure> {
-    let ms = |ns: f64| format!("{:.3} ms", ns / 1e6);
-    let us = |samples: &Samples| match samples.0.is_empty() {
-        true => "-".to_string(),
-        false => {
-            let at = |p| samples.percentile(p) as f64 / 1e3;
-            format!("{:.1} / {:.1} us", at(50.0), at(99.0))
-        }
-    };
-    let latency = |p| ms(report.latency.percentile(p) as f64);
-    let preempted = report.depths.before + report.depths.inside.iter().sum::<u64>();
-    let inside = match preempted {
-        0 => "-".to_string(),
-        _ => format!("{:.0} %", report.depths.inside_share() * 100.0),
-    };
-    let best_effort: Vec<String> =
-        report.best_effort.iter().map(|q| format!("{} {:.1}", q.name, q.runs / seconds)).collect();
-    writeln!(
-        streams.stdout,
-        "{:<8} {:>9} {:>9} {:>9} {:>9}   {:>17}   {:>9} {:>19}   {:>19}  {}",
-        policy.name(),
-        ms(report.latency.mean()),
-        latency(50.0),
-        latency(99.0),
-        latency(99.9),
-        us(&report.first_tile),
-        preempted,
-        us(&report.preemption),
-        inside,
-        best_effort.join(", "),
-    )?;
-    Ok(())
-}
-
-/// Says on standard error what went wrong; 1 if anything did.
-fn faults(report: &Report, streams: &mut Streams<'_>) -> Result<i32, Failure> {
-    let mut faults = Vec::new();
-    if report.wrong > 0 {
-        faults.push(format!("{} requests had other results than an undisturbed run", report.wrong));
-    }
-    faults.extend(report.failure.iter().map(|why| format!("the real-time model failed: {why}")));
-    for queue in &report.best_effort {
-        if queue.wrong > 0 {
-            faults.push(format!(
-                "{}: {} runs had other results than an undisturbed one",
-                queue.name, queue.wrong
-            ));
-        }
-        faults.extend(queue.failure.iter().map(|why| format!("{} failed: {why}", queue.name)));
-    }
-    for fault in &faults {
-        writeln!(streams.stderr, "error: {fault}")?;
-    }
-    Ok(i32::from(!faults.is_empty()))
-}
-
-fn samples_json(samples: &Samples) -> Value {
-    json!({
-        "count": samples.0.len(),
-        "mean_ns": samples.mean(),
-        "p50_ns": samples.percentile(50.0),
-        "p90_ns": samples.percentile(90.0),
-        "p99_ns": samples.percentile(99.0),
-        "p99.9_ns": samples.percentile(99.9),
-        "max_ns": samples.percentile(100.0),
-    })
-}
-
-fn policy_json(policy: Policy, report: &Report, seconds: f64) -> Value {
-    let best_effort = report.best_effort.iter().map(|queue| {
-        json!({
-            "model": queue.name,
-            "completed": queue.completed,
-            "runs_per_second": queue.runs / seconds,
-            "wrong": queue.wrong,
-        })
-    });
-    json!({
-        "reason": "policy",
-        "policy": policy.name(),
-        "latency": samples_json(&report.latency),
-        "first_tile": samples_json(&report.first_tile),
-        "preemption": samples_json(&report.preemption),
-        "preempted_before_kernel": report.depths.before,
-        "preempted_in_kernel_quarters": report.depths.inside,
-        "wrong": report.wrong,
-        "best_effort": best_effort.collect::<Vec<_>>(),
-    })
 }

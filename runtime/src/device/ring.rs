@@ -9,6 +9,7 @@
 use std::sync::atomic::Ordering;
 
 use fermata_ir::tir::protocol::{LaunchMemory, Left, Turn, WORKER_LOOP, Word, Worker};
+use fermata_passes::lower::plan::KernelId;
 
 use super::Launch;
 use super::atomics::{Atomics, Native, Number, Place};
@@ -49,6 +50,8 @@ pub struct Visit {
     pub left: Option<Left>,
     /// The tiles that it ran.
     pub tiles: u64,
+    /// What it ran them of.
+    pub kernel: Option<KernelId>,
 }
 
 /// The launches of a queue.
@@ -240,7 +243,7 @@ impl<A: Atomics> Ring<A> {
         let visit = match self.published.0.load(Ordering::SeqCst) < number + self.capacity() - 1 {
             // SAFETY: announced before the look at the ring, so the record is kept.
             true => unsafe { self.record(number).work(&self.word.0, slot, stay) },
-            false => Visit { left: None, tiles: 0 },
+            false => Visit { left: None, tiles: 0, kernel: None },
         };
         self.inside[slot].0.store(0, Ordering::Release);
         visit
@@ -266,7 +269,9 @@ impl<A: Atomics> Record<A> {
                     unsafe { launch.run_tile(slot, tile) };
                     ran += 1;
                 }
-                Turn::Left(left) => return Visit { left: Some(left), tiles: ran },
+                Turn::Left(left) => {
+                    return Visit { left: Some(left), tiles: ran, kernel: Some(launch.kernel.id) };
+                }
             }
         }
     }

@@ -11,6 +11,7 @@ use std::sync::{Mutex, MutexGuard};
 use std::time::Instant;
 
 use fermata_ir::tir::protocol::Left;
+use fermata_passes::lower::plan::KernelId;
 
 use super::policy::{Policy, State};
 use super::queue::{Job, Queue, Run, Step};
@@ -85,6 +86,9 @@ struct Requests {
     first_tile: Samples,
     preemption: Samples,
     depths: Depths,
+    /// When the request that is being served was begun, and nanoseconds that earlier ones took.
+    begun: u64,
+    busy: u64,
     /// When the word was last written, and the workers that were in a tile then.
     word: Option<(u64, Vec<usize>)>,
     waits_for_tile: bool,
@@ -94,12 +98,22 @@ struct Requests {
 #[derive(Default)]
 struct Log {
     tiles: Vec<u64>,
-    spans: Vec<Span>,
+    entries: Vec<Entry>,
+}
+
+/// A worker's stay in a launch; without a kernel it is the moment when it wrote the words.
+struct Entry {
+    queue: usize,
+    kernel: Option<KernelId>,
+    start: u64,
+    end: u64,
+    tiles: u64,
+    preempted: bool,
 }
 
 impl Log {
     fn new(queues: usize) -> Log {
-        Log { tiles: vec![0; queues], spans: Vec::new() }
+        Log { tiles: vec![0; queues], entries: Vec::new() }
     }
 }
 
@@ -119,7 +133,7 @@ impl<'o> Group<'o> {
             be,
             start: Instant::now(),
         };
-        let quota = options.policy.quota(State { workers: options.workers as u32, rt_tiles: None });
+        let quota = group.quota(None, true);
         for (i, queue) in group.be.iter().enumerate() {
             queue.ring.change_quota(quota);
             group.begin_run(i + 1, queue, &mut queue.lock());
@@ -147,19 +161,37 @@ impl<'o> Group<'o> {
         }
     }
 
-    fn quota(&self, rt_tiles: Option<u64>) -> u32 {
+    fn quota(&self, rt_tiles: Option<u64>, certified: bool) -> u32 {
+        let workers = self.options.workers as u32;
         match self.open.load(Ordering::Relaxed) {
-            true => self.options.policy.quota(State { workers: self.options.workers as u32, rt_tiles }),
+            true => self.options.policy.quota(State { workers, rt_tiles, certified }),
             false => 0,
         }
     }
 
-    /// Begins to serve a request that is due, if nobody else does.
-    fn begin_request(&self) {
-        let Some(rt) = &self.rt else { return };
-        let Some(mut run) = rt.try_lock() else { return };
+    /// Sets a queue's quota by its kernel and the request's. Whoever changes either does so before:
+    /// a change in the meantime is seen here, or comes with a quota of its own.
+    fn pad(&self, queue: &Queue) {
+        loop {
+            let state = || {
+                let served = self.serving.load(Ordering::SeqCst) != usize::MAX;
+                let rt = self.rt.as_ref().filter(|_| served);
+                (rt.map(|rt| rt.ring.tiles(rt.ring.newest())), queue.is_certified())
+            };
+            let (rt_tiles, certified) = state();
+            queue.ring.change_quota(self.quota(rt_tiles, certified));
+            if state() == (rt_tiles, certified) {
+                return;
+            }
+        }
+    }
+
+    /// Begins to serve a request that is due, if nobody else does; whether words were written for it.
+    fn begin_request(&self) -> bool {
+        let Some(rt) = &self.rt else { return false };
+        let Some(mut run) = rt.try_lock() else { return false };
         if run.is_running() || run.failure.is_some() || self.due.load(Ordering::Acquire) > self.now() {
-            return;
+            return false;
         }
         if self.options.policy == Policy::Fifo {
             let mut line = self.line();
@@ -168,20 +200,23 @@ impl<'o> Group<'o> {
             }
             // Once the time is over, whoever stands before a request stands there for ever.
             if line.front() != Some(&0) && self.open.load(Ordering::Relaxed) {
-                return;
+                return false;
             }
         }
         self.take_request();
-        if self.options.policy == Policy::Preempt {
+        let preempts = self.options.policy == Policy::Preempt;
+        if preempts {
             self.preempt();
         }
         self.serve(rt, &mut run, Queue::start);
+        preempts
     }
 
     /// Makes the request that is due the one that is served.
     fn take_request(&self) {
         let mut requests = self.requests();
-        self.serving.store(requests.next, Ordering::Relaxed);
+        self.serving.store(requests.next, Ordering::SeqCst);
+        requests.begun = self.now();
         requests.next += 1;
         requests.waits_for_tile = true;
         self.due.store(NEVER, Ordering::Release);
@@ -215,15 +250,15 @@ impl<'o> Group<'o> {
             state = rt.start(run);
         }
         if self.options.policy == Policy::Padding {
-            let quota = self.quota(Some(rt.ring.tiles(rt.ring.newest())));
-            self.be.iter().for_each(|queue| queue.ring.change_quota(quota));
+            self.be.iter().for_each(|queue| self.pad(queue));
         }
     }
 
     fn end_request(&self) {
         let now = self.now();
         let mut requests = self.requests();
-        let served = self.serving.swap(usize::MAX, Ordering::Relaxed);
+        let served = self.serving.swap(usize::MAX, Ordering::SeqCst);
+        requests.busy += now.saturating_sub(requests.begun);
         let arrival = self.options.arrivals.get(served).copied().unwrap_or(now);
         requests.latency.0.push(now.saturating_sub(arrival));
         let next = self.options.arrivals.get(requests.next).copied().unwrap_or(NEVER);
@@ -235,17 +270,16 @@ impl<'o> Group<'o> {
 
     /// Lets the best-effort queues go on.
     fn release(&self) {
-        let quota = self.quota(None);
         match self.options.policy {
             Policy::Preempt => {
                 for queue in &self.be {
                     let mut run = queue.lock();
-                    queue.ring.set_quota(quota);
+                    queue.ring.set_quota(self.quota(None, queue.is_certified()));
                     queue.resume(&mut run);
                 }
                 self.note_preemption();
             }
-            Policy::Padding => self.be.iter().for_each(|queue| queue.ring.change_quota(quota)),
+            Policy::Padding => self.be.iter().for_each(|queue| self.pad(queue)),
             Policy::Alone | Policy::None | Policy::Fifo => {}
         }
     }
@@ -303,11 +337,26 @@ impl<'o> Group<'o> {
             first_tile: requests.first_tile,
             preemption: requests.preemption,
             depths: requests.depths,
+            busy_ns: requests.busy,
             wrong: self.rt.as_ref().map_or(0, |rt| rt.lock().wrong),
             failure: self.rt.as_ref().and_then(|rt| text(&rt.lock())),
             best_effort: best_effort.collect(),
         };
-        (report, logs.into_iter().map(|log| log.spans).collect())
+        let queues: Vec<Option<&Queue>> =
+            std::iter::once(self.rt.as_ref()).chain(self.be.iter().map(Some)).collect();
+        let spans = |log: Log| log.entries.into_iter().map(|entry| entry.span(&queues)).collect();
+        (report, logs.into_iter().map(spans).collect())
+    }
+}
+
+impl Entry {
+    fn span(self, queues: &[Option<&Queue>]) -> Span {
+        let Entry { queue, kernel, start, end, tiles, preempted } = self;
+        let name = match (kernel, queues[queue]) {
+            (Some(kernel), Some(queue)) => queue.lock().kernel_name(kernel).to_string(),
+            _ => "preempt".to_string(),
+        };
+        Span { queue, name, start, end, tiles, preempted }
     }
 }
 
@@ -324,8 +373,14 @@ impl Worker<'_, '_> {
     fn serve(mut self) -> Log {
         let mut spins = 0;
         while !self.group.is_over() {
-            if self.group.due.load(Ordering::Relaxed) <= self.group.now() {
-                self.group.begin_request();
+            let now = self.group.now();
+            if self.group.due.load(Ordering::Relaxed) <= now
+                && self.group.begin_request()
+                && self.group.options.trace
+            {
+                let entry =
+                    Entry { queue: 0, kernel: None, start: now, end: now, tiles: 0, preempted: false };
+                self.log.entries.push(entry);
             }
             if self.work() { spins = 0 } else { pause(&mut spins) }
         }
@@ -378,8 +433,9 @@ impl Worker<'_, '_> {
             }
         }
         if group.options.trace && visit.tiles > 0 {
-            let name = served.lock().kernel_name().unwrap_or("").to_string();
-            self.log.spans.push(Span { queue, name, start: begun, end: group.now() });
+            let preempted = visit.left == Some(Left::Stopped);
+            let (kernel, tiles, end) = (visit.kernel, visit.tiles, group.now());
+            self.log.entries.push(Entry { queue, kernel, start: begun, end, tiles, preempted });
         }
         if visit.left == Some(Left::Finished) {
             self.finish(queue, number);
@@ -401,6 +457,9 @@ impl Worker<'_, '_> {
             return group.serve(served, &mut run, Queue::advance);
         }
         if served.advance(&mut run) == Step::Published {
+            if group.options.policy == Policy::Padding {
+                group.pad(served);
+            }
             return;
         }
         group.line().retain(|&other| other != queue);
@@ -408,6 +467,9 @@ impl Worker<'_, '_> {
             // The next run of this model stands behind whoever arrived meanwhile.
             group.line().push_back(queue);
             group.begin_run(queue, served, &mut run);
+            if group.options.policy == Policy::Padding {
+                group.pad(served);
+            }
         }
     }
 }

@@ -7,6 +7,9 @@ pub struct State {
     pub workers: u32,
     /// Tiles that the real-time queue's launch still offers; `None` if no request is being served.
     pub rt_tiles: Option<u64>,
+    /// Whether the best-effort queue's kernel keeps its bound, by its certificate and by what was
+    /// measured here.
+    pub certified: bool,
 }
 
 /// A way of sharing the device.
@@ -21,7 +24,8 @@ pub enum Policy {
     /// A request stops the best-effort queues after the tile that each worker is in.
     Preempt,
     /// As `Preempt`, but best-effort queues keep the workers that the request's kernel has no
-    /// tiles for (REEF's dynamic kernel padding, by quota).
+    /// tiles for (REEF's dynamic kernel padding, by quota). Not those whose kernel may run longer
+    /// than its bound: the request's next kernel would wait for it.
     Padding,
 }
 
@@ -47,6 +51,7 @@ impl Policy {
             (Policy::Alone, _) => 0,
             (Policy::None | Policy::Fifo, _) | (_, None) => state.workers,
             (Policy::Preempt, Some(_)) => 0,
+            (Policy::Padding, Some(_)) if !state.certified => 0,
             (Policy::Padding, Some(tiles)) => {
                 state.workers.saturating_sub(u32::try_from(tiles).unwrap_or(u32::MAX))
             }
@@ -65,12 +70,15 @@ mod tests {
 
     #[test]
     fn quotas() {
-        let state = |rt_tiles| State { workers: 4, rt_tiles };
+        let state = |rt_tiles| State { workers: 4, rt_tiles, certified: true };
         let quotas =
             |policy: Policy| [None, Some(1), Some(3), Some(9)].map(|tiles| policy.quota(state(tiles)));
         assert_eq!(quotas(Policy::Alone), [0, 0, 0, 0]);
         assert_eq!(quotas(Policy::None), [4, 4, 4, 4]);
         assert_eq!(quotas(Policy::Preempt), [4, 0, 0, 0]);
         assert_eq!(quotas(Policy::Padding), [4, 3, 1, 0]);
+        let uncertified = |rt_tiles| State { certified: false, ..state(rt_tiles) };
+        let padded = [None, Some(1)].map(|tiles| Policy::Padding.quota(uncertified(tiles)));
+        assert_eq!(padded, [4, 0]);
     }
 }

@@ -1,5 +1,7 @@
 //! A queue: a model whose launches workers run, and the run that it is in.
 
+use std::collections::BTreeSet;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard};
 
 use fermata_ir::diag::Diagnostic;
@@ -20,6 +22,8 @@ pub struct Job {
     pub inputs: Vec<Tensor>,
     /// What it must give, bit for bit.
     pub expected: Vec<Tensor>,
+    /// The kernels that may run longer than their bound between two checkpoints.
+    pub uncertified: BTreeSet<KernelId>,
 }
 
 /// Where a result goes.
@@ -42,6 +46,8 @@ impl Output {
 pub struct Queue {
     /// What workers see.
     pub ring: Ring,
+    /// Whether the kernel of the newest launch keeps its bound.
+    certified: AtomicBool,
     run: Mutex<Run>,
 }
 
@@ -89,7 +95,12 @@ impl Queue {
             wrong: 0,
             failure: None,
         };
-        Queue { ring: Ring::new(workers), run: Mutex::new(run) }
+        Queue { ring: Ring::new(workers), certified: AtomicBool::new(true), run: Mutex::new(run) }
+    }
+
+    /// Whether the kernel of the newest launch keeps its bound.
+    pub fn is_certified(&self) -> bool {
+        self.certified.load(Ordering::SeqCst)
     }
 
     /// The run.
@@ -130,6 +141,7 @@ impl Queue {
                         continue;
                     }
                     run.kernel = Some(kernel);
+                    self.certified.store(!run.job.uncertified.contains(&kernel), Ordering::SeqCst);
                     self.ring.publish(&launch, Counters::default(), self.ring.word().epoch);
                     return Step::Published;
                 }
@@ -170,10 +182,9 @@ impl Run {
         self.walk.is_some()
     }
 
-    /// The kernel of the newest launch.
-    pub fn kernel_name(&self) -> Option<&str> {
-        let kernel = self.kernel?;
-        Some(&self.job.instance.program().kernels[kernel].func.name)
+    /// The name of a kernel.
+    pub fn kernel_name(&self, kernel: KernelId) -> &str {
+        &self.job.instance.program().kernels[kernel].func.name
     }
 
     /// How many tiles a run has, if none of it is conditional.

@@ -8,7 +8,7 @@ impl Samples {
     /// The mean; 0 of no events.
     pub fn mean(&self) -> f64 {
         let count = self.0.len().max(1) as f64;
-        self.0.iter().map(|&ns| ns as f64).sum::<f64>() / count
+        self.0.iter().fold(0.0, |sum, &ns| sum + ns as f64) / count
     }
 
     /// The smallest event that at least so many percent of them do not exceed; 0 of no events.
@@ -73,6 +73,8 @@ pub struct Report {
     pub preemption: Samples,
     /// How far preempted kernels were.
     pub depths: Depths,
+    /// Nanoseconds in which a request was being served.
+    pub busy_ns: u64,
     /// Requests with other results than an undisturbed run.
     pub wrong: u64,
     /// Why the real-time queue ended early.

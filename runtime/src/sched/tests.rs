@@ -1,6 +1,10 @@
 //! Models together: every request is served, nothing is lost, all results are those of undisturbed runs.
 
+use std::collections::BTreeSet;
+
+use fermata_ir::entity::EntityRef;
 use fermata_ir::tensor::Tensor;
+use fermata_passes::lower::plan::KernelId;
 
 use super::group::{Options, run};
 use super::load::{Distribution, arrivals};
@@ -18,7 +22,7 @@ fn job(name: &str, tiles: usize, workers: usize) -> Job {
     let mut session = Session::new(program.clone(), kernels.clone(), 1).expect("a good plan");
     let expected = session.run(&inputs).expect("it runs");
     let instance = Instance::new(program, &kernels, workers, detect::features()).expect("a good plan");
-    Job { name: name.into(), instance, inputs, expected }
+    Job { name: name.into(), instance, inputs, expected, uncertified: BTreeSet::new() }
 }
 
 fn together(policy: Policy, workers: usize, rate: f64) -> (Report, usize) {
@@ -30,10 +34,16 @@ fn together(policy: Policy, workers: usize, rate: f64) -> (Report, usize) {
         duration_ns,
         trace: true,
     };
-    let best_effort = vec![job("wide", 64, workers), job("narrow", 3, workers)];
+    let narrow = Job { uncertified: [KernelId::new(0)].into(), ..job("narrow", 3, workers) };
+    let best_effort = vec![job("wide", 64, workers), narrow];
     let (report, spans) = run(Some(job("rt", 2, workers)), best_effort, &options);
     assert_eq!(spans.len(), workers);
     assert!(spans.iter().flatten().all(|s| s.start <= s.end && !s.name.is_empty()));
+    for track in &spans {
+        assert!(track.windows(2).all(|s| s[0].end <= s[1].start), "slices of a worker follow each other");
+    }
+    let stopped = spans.iter().flatten().any(|s| s.preempted);
+    assert!(stopped || report.preemption.0.is_empty(), "what was preempted is marked");
     (report, options.arrivals.len())
 }
 
@@ -76,7 +86,7 @@ fn failing(workers: usize) -> Job {
     let kernels = code(&program);
     let instance = Instance::new(program, &kernels, workers, detect::features()).expect("a good plan");
     let inputs = vec![Tensor::from_slice(&[8], &[5000i32; 8]).expect("small")];
-    Job { name: "failing".into(), instance, inputs, expected: Vec::new() }
+    Job { name: "failing".into(), instance, inputs, expected: Vec::new(), uncertified: BTreeSet::new() }
 }
 
 #[test]
