@@ -61,6 +61,8 @@ enum Phase {
 /// A partition of a graph's nodes.
 pub struct Groups {
     groups: PrimaryMap<NodeId, Group>,
+    /// The values from outside that each node comes of, where Relay's limit counts them.
+    sources: SecondaryMap<NodeId, BTreeSet<NodeId>>,
     decisions: SecondaryMap<NodeId, Option<Decision>>,
 }
 
@@ -74,7 +76,7 @@ impl Groups {
             nodes: 1,
         };
         let groups = graph.nodes.iter().map(|(id, n)| group((id, n.pattern))).collect();
-        Groups { groups, decisions: SecondaryMap::new() }
+        Groups { groups, sources: SecondaryMap::new(), decisions: SecondaryMap::new() }
     }
 
     /// The partition that the phases make, within the limits, as Relay makes it if that is wanted.
@@ -86,6 +88,9 @@ impl Groups {
         context: &mut PassContext,
     ) -> Groups {
         let mut groups = Groups::singletons(graph);
+        if relay && limits.args > 0 {
+            groups.sources = sources(graph, limits.args as usize);
+        }
         let tree = post_dominators(graph);
         let all = [Phase::Complex, Phase::Elementwise, Phase::Injective, Phase::Tuples];
         for &phase in &all[usize::from(relay)..] {
@@ -176,7 +181,7 @@ impl Step<'_> {
             return Some(Err("the group would have more than `max_depth` nodes"));
         }
         if self.too_many_arguments(node, sink) {
-            return Some(Err("the group would have more than `max_args` arguments and results"));
+            return Some(Err("the group would have more than `max_function_args` arguments and results"));
         }
         if phase == Phase::Tuples {
             return self.joins_tuple(node, sink, pattern).then_some(Ok(sink));
@@ -242,6 +247,10 @@ impl Step<'_> {
     fn too_many_arguments(&mut self, node: NodeId, sink: NodeId) -> bool {
         if self.limits.args == 0 {
             return false;
+        }
+        // Relay counts what all groups before the sink read too, so nothing joins behind a full one.
+        if !self.groups.sources[sink].is_empty() {
+            return self.groups.sources[sink].len() + 1 > self.limits.args as usize;
         }
         let together = self.path(node, sink).into_iter().chain([node, sink]);
         let roots: BTreeSet<NodeId> = together.map(|at| self.groups.root_of(at)).collect();
@@ -310,6 +319,25 @@ impl Step<'_> {
             self.groups.merge(member, sink);
         }
     }
+}
+
+/// The values from outside that each node comes of, directly or not; of more than `most` some.
+fn sources(graph: &DataflowGraph, most: usize) -> SecondaryMap<NodeId, BTreeSet<NodeId>> {
+    let mut found: SecondaryMap<NodeId, BTreeSet<NodeId>> = SecondaryMap::new();
+    for (id, node) in graph.nodes.iter() {
+        let is_source = node.pattern == FusePattern::Opaque;
+        let own = if is_source { BTreeSet::from([node.value]) } else { found[id].clone() };
+        for to in node.uses.iter().filter(|_| !node.inlined) {
+            let all = &mut found[to.user];
+            for &source in &own {
+                if all.len() > most {
+                    break;
+                }
+                all.insert(source);
+            }
+        }
+    }
+    found
 }
 
 /// Inside, nothing stronger than injective; at the end, a reduction or a complex operator too.

@@ -105,7 +105,7 @@ impl Trial {
         }
         let results = module.types[together.func.body].as_tuple().map_or(1, <[Type]>::len);
         if self.limits.args > 0 && together.args.len() + results > self.limits.args as usize {
-            return Err("together they have more than `max_args` arguments and results".into());
+            return Err("together they have more than `max_function_args` arguments and results".into());
         }
         let (Some(first), Some(second)) = (self.cost(module, apart[0]), self.cost(module, apart[1])) else {
             return Err("one of them has no code".into());

@@ -52,7 +52,7 @@ pub static PASS: PassDef = PassDef {
             default: OptionValue::Word("fermata|relay"),
         },
         OptionDef {
-            name: "max_args",
+            name: "max_function_args",
             doc: "the largest number of arguments and results of a group; 0 is no limit",
             default: OptionValue::Int(0),
         },
@@ -72,7 +72,7 @@ pub static PASS: PassDef = PassDef {
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let limits = group::Limits {
         nodes: context.int("max_depth").clamp(1, i64::from(u32::MAX)) as u32,
-        args: context.int("max_args").clamp(0, i64::from(u32::MAX)) as u32,
+        args: context.int("max_function_args").clamp(0, i64::from(u32::MAX)) as u32,
     };
     let (fuse, relay) = (context.bool("fuse"), context.word("mode") == "relay");
     let linked = context.bool("link_params");

@@ -1,6 +1,6 @@
 //! SplitArgs: a concatenation of more tensors than a kernel may take becomes a tree of them.
 //!
-//! `fuse_ops{max_args=N}` keeps the parts apart.
+//! `fuse_ops{max_function_args=N}` keeps the parts apart.
 
 use fermata_ir::build::Builder;
 use fermata_ir::diag::{Diagnostic, Diagnostics};
