@@ -17,7 +17,7 @@ use fermata_ir::op::AttrValue;
 use fermata_ir::walk;
 
 use super::regions::{COMPILER, region};
-use super::rewrite::{Mapped, Value, instantiate, marked_bodies, owned_functions, use_counts, value_of};
+use super::rewrite::{Mapped, Value, in_place, marked_bodies, owned_functions, use_counts, value_of};
 use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -71,6 +71,8 @@ struct Search {
     users: SecondaryMap<ExprId, Vec<ExprId>>,
     /// The expressions of each group.
     members: Vec<Vec<ExprId>>,
+    /// Those of each group that something outside of it reads.
+    read: Vec<Vec<ExprId>>,
     /// Steps that are left.
     steps: usize,
 }
@@ -102,6 +104,7 @@ impl Groups {
             }
             search.members[own].push(expr);
         }
+        search.read = search.members.clone();
         groups.join(module, &mut search, &scopes, context);
         groups.close(root, search);
         groups
@@ -135,7 +138,10 @@ impl Groups {
                     continue;
                 }
                 if self.leads_around(search, (before, own), search.place[expr]) {
-                    let why = "what lies between would wait for itself";
+                    let why = match search.steps {
+                        0 => "it would take too long to know what lies between",
+                        _ => "what lies between would wait for itself",
+                    };
                     context.remark(module, expr, || {
                         format!("not joined with the region for `{target}` before it: {why}")
                     });
@@ -152,6 +158,10 @@ impl Groups {
         self.parent[from] = to;
         let moved = std::mem::take(&mut search.members[from]);
         search.members[to].extend(moved);
+        let mut read = std::mem::take(&mut search.read[to]);
+        read.append(&mut search.read[from]);
+        read.retain(|&e| search.users[e].iter().any(|&user| self.group(user) != Some(to)));
+        search.read[to] = read;
     }
 
     /// Whether a way leads from a group to a later one, whose last region is at the place `last`, through
@@ -160,7 +170,7 @@ impl Groups {
     /// Regions behind that one are not joined yet, so no way leads back from there.
     fn leads_around(&self, search: &mut Search, (from, to): (usize, usize), last: usize) -> bool {
         let mut outside: EntitySet<ExprId> = EntitySet::new();
-        let mut stack: Vec<ExprId> = search.members[from].clone();
+        let mut stack: Vec<ExprId> = search.read[from].clone();
         while let Some(expr) = stack.pop() {
             if search.steps == 0 {
                 return true;
@@ -176,11 +186,13 @@ impl Groups {
                     continue;
                 }
                 // Whoever comes to one part of another group comes to all of it.
-                let reached = group.map_or(vec![user], |g| search.members[g].clone());
-                for &expr in &reached {
-                    outside.insert(expr);
+                let reached = group.map_or(vec![user], |g| search.read[g].clone());
+                outside.insert(user);
+                for expr in reached {
+                    if expr == user || outside.insert(expr) {
+                        stack.push(expr);
+                    }
                 }
-                stack.extend(reached);
             }
         }
         false
@@ -216,7 +228,7 @@ impl Search {
             }
         }
         let steps = order.len().saturating_mul(STEPS_EACH);
-        Search { order, place, users, members: Vec::new(), steps }
+        Search { order, place, users, members: Vec::new(), read: Vec::new(), steps }
     }
 }
 
@@ -301,7 +313,7 @@ impl<'a> Rebuild<'a> {
                 Expr::Call(call) => {
                     let args: Vec<ExprId> = call.args.iter().map(|&a| inner[&value_of(module, a)]).collect();
                     let (_, _, func) = region(module, member).expect("a member calls a region");
-                    instantiate(module, &func.clone(), &args)
+                    in_place(module, &func.clone(), &args)
                 }
                 _ => unreachable!("a group has regions and fields of their results"),
             };

@@ -91,6 +91,36 @@ fn bodies(
     inside
 }
 
+/// The body of a function that is called once, with arguments in the place of its parameters. Takes
+/// time for the body only, however large the program is.
+pub fn in_place(module: &mut Module, func: &Function, args: &[ExprId]) -> ExprId {
+    let known: BTreeMap<VarId, ExprId> = func.params.iter().copied().zip(args.iter().copied()).collect();
+    let mut mapped: BTreeMap<ExprId, ExprId> = BTreeMap::new();
+    let mut stack = vec![(func.body, false)];
+    while let Some((old, done)) = stack.pop() {
+        if !done {
+            if !mapped.contains_key(&old) {
+                stack.push((old, true));
+                stack.extend(walk::children(&module.exprs[old]).into_iter().rev().map(|c| (c, false)));
+            }
+            continue;
+        }
+        let of = |child: ExprId| mapped.get(&child).copied().unwrap_or(child);
+        let new = match (&module.exprs[old], walk::map_children(&module.exprs[old], of)) {
+            (Expr::Var(var), _) => known.get(var).copied().unwrap_or(old),
+            (_, None) => old,
+            (_, Some(expr)) => {
+                let ty = module.types[old].clone();
+                let id = module.add_like(expr, old);
+                module.types[id] = ty;
+                id
+            }
+        };
+        mapped.insert(old, new);
+    }
+    mapped[&func.body]
+}
+
 /// What an expression is the value of: all uses of a variable are one, and so are those of a constant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Value {

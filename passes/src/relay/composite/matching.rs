@@ -71,8 +71,7 @@ impl Patterns {
         if let Some(&read) = computed.iter().find(read) {
             return Err(Refusal { read });
         }
-        let order = walk::post_order(module, &[root]);
-        let inside = order.into_iter().filter(|e| computed.contains(e)).collect();
+        let inside = in_order(module, root, &computed);
         let args = pattern.params.iter().filter_map(|p| state.params.get(p).copied()).collect();
         Ok(Some(Found { inside, args }))
     }
@@ -166,6 +165,20 @@ impl Patterns {
         (!pattern.constants.contains(&param) || module.as_const(found).is_some())
             && (*wanted == Type::Unknown || compatible(wanted, &module.types[found]))
     }
+}
+
+/// What was computed, operands first; what lies before it is not gone through.
+fn in_order(module: &Module, root: ExprId, computed: &BTreeSet<ExprId>) -> Vec<ExprId> {
+    let (mut order, mut seen, mut stack) = (Vec::new(), BTreeSet::new(), vec![(root, false)]);
+    while let Some((expr, done)) = stack.pop() {
+        if done {
+            order.push(expr);
+        } else if computed.contains(&expr) && seen.insert(expr) {
+            stack.push((expr, true));
+            stack.extend(walk::children(&module.exprs[expr]).into_iter().rev().map(|c| (c, false)));
+        }
+    }
+    order
 }
 
 fn commutes(op: Op) -> bool {
