@@ -10,8 +10,9 @@
 //! - *float16 and bfloat16* products and convolutions are computed in float32 and rounded once, as their
 //!   meaning is anyway: the portable code converts each element each time that it is read.
 //! - On GPUs from compute capability 8.0 on, *sums of narrow numbers* whose length is no multiple of 16
-//!   bytes get zeros at their end, so that rows are copied and multiplied in whole vectors by tensor
-//!   cores.
+//!   bytes get zeros at their end, so that rows are copied in whole vectors and not byte by byte. Only for
+//!   constant weights, which are lengthened when compiling, and large products, which are worth a launch
+//!   for the data; the gain has not been measured on a GPU.
 
 use fermata_ir::build::Builder;
 use fermata_ir::diag::Diagnostics;
@@ -220,6 +221,9 @@ fn halves(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Option<Expr
     builder(module, expr).call(&CAST, &[wide], CastAttrs { dtype: result }.attrs()).ok()
 }
 
+/// Products and sums that are worth a launch that lengthens the data.
+const LARGE: usize = 1 << 24;
+
 /// Bytes of the vectors that rows are copied in.
 const VECTOR_BYTES: usize = 16;
 
@@ -242,6 +246,10 @@ fn whole_vectors(module: &mut Module, expr: ExprId, op: Op, call: &Call) -> Opti
         || length.is_multiple_of(step)
         || length < step
     {
+        return None;
+    }
+    let results = module.types[expr].as_tensor()?.elements()?;
+    if module.as_const(call.args[1]).is_none() || results.saturating_mul(length) < LARGE {
         return None;
     }
     let missing = (length.next_multiple_of(step) - length) as i64;
