@@ -56,7 +56,7 @@ pub(super) unsafe extern "C" fn conv2d<S: Tiles>(
 pub(super) unsafe extern "C" fn windows<S: Tiles>(
     regions: *const *mut u8,
     params: *const i64,
-    scratch: *mut u8,
+    _scratch: *mut u8,
 ) {
     let args = Args::new(regions, params);
     // SAFETY: the catalogue's row has two regions and these numbers.
@@ -71,8 +71,8 @@ pub(super) unsafe extern "C" fn windows<S: Tiles>(
     // Vectors may not reach past a step's lanes.
     let whole = nr.is_multiple_of(S::LANES.max(Plain::LANES));
     if !whole && nr.is_multiple_of(Plain::LANES) && S::LANES > Portable::LANES {
-        // SAFETY: the contract of this function.
-        return unsafe { windows::<Portable>(regions, params, scratch) };
+        // SAFETY: the contract of this function; no scratch memory is used.
+        return unsafe { windows::<Portable>(regions, params, std::ptr::null_mut()) };
     }
     let rows = Window { size: h, taps: kh, stride: sh, pad: ph, dilation: dh };
     let columns = Window { size: w, taps: kw, stride: sw, pad: pw, dilation: dw };
@@ -103,7 +103,7 @@ pub(super) unsafe extern "C" fn windows<S: Tiles>(
 pub(super) unsafe extern "C" fn product<S: Tiles>(
     regions: *const *mut u8,
     params: *const i64,
-    scratch: *mut u8,
+    _scratch: *mut u8,
 ) {
     let args = Args::new(regions, params);
     // SAFETY: the catalogue's row has three regions and these numbers.
@@ -111,8 +111,8 @@ pub(super) unsafe extern "C" fn product<S: Tiles>(
         unsafe { (args.region(0), args.region(1), args.region(2), args.numbers(0)) };
     if !nr.is_multiple_of(S::LANES) || c_step != 1 && S::LANES > 1 {
         // Vectors would reach past a step's lanes, or past a column.
-        // SAFETY: the contract of this function.
-        return unsafe { product::<Portable>(regions, params, scratch) };
+        // SAFETY: the contract of this function; no scratch memory is used.
+        return unsafe { product::<Portable>(regions, params, std::ptr::null_mut()) };
     }
     let widest = if c_step == 1 { S::COLUMNS } else { 1 };
     let mut channels = Channels { weights: a, block, mr, oc: m, y_channel: c_row, steps: 0 };
