@@ -87,8 +87,8 @@ pub struct Knowledge {
     pub last_fired: Option<&'static str>,
     /// How many constants the program itself has; those that rules make have higher numbers.
     pub own_constants: u32,
-    /// Constants that were put on end, by the numbers of the parts.
-    pub joined: BTreeMap<Vec<u32>, u32>,
+    /// Constants that were put on end, by the axis and the numbers of the parts.
+    pub joined: BTreeMap<(usize, Vec<u32>), u32>,
     /// Nodes that kernels know by their form: of two that cost the same, these are taken.
     pub preferred: BTreeSet<Node>,
     constant_numbers: BTreeMap<(String, Vec<u8>), u32>,

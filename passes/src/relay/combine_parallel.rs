@@ -1,7 +1,7 @@
 //! CombineParallelDense: products of one input with several weights as one product.
 //!
-//! `nn.dense` and `quant.dense` of the same data become one product with the weights' rows on
-//! end (the projections of an attention are such), and a slice of its result each. Constant
+//! `nn.dense`, `nn.matmul` and `quant.dense` of the same data become one product with the weights'
+//! units on end (the projections of an attention are such), and a slice of its result each. Constant
 //! vectors that are added to all of them join likewise. Every element is the same sum as
 //! before. With `to_batch`, products of equal shape become one `nn.batch_matmul` instead, as in
 //! Relay. A product in another branch or function than the first stays: it may never be needed.
@@ -11,15 +11,17 @@ use std::collections::BTreeMap;
 use fermata_ir::build::Builder;
 use fermata_ir::diag::{Diagnostic, Diagnostics};
 use fermata_ir::entity::SecondaryMap;
-use fermata_ir::expr::{Callee, Expr, ExprId, Module, VarId};
+use fermata_ir::expr::{Call, Callee, Expr, ExprId, Module, VarId};
 use fermata_ir::op::broadcast::ADD;
-use fermata_ir::op::nn::{BATCH_MATMUL, BIAS_ADD, BatchMatmulAttrs, BiasAddAttrs, DENSE, DenseAttrs};
+use fermata_ir::op::nn::{
+    BATCH_MATMUL, BIAS_ADD, BatchMatmulAttrs, BiasAddAttrs, DENSE, DenseAttrs, MATMUL, MatmulAttrs,
+};
 use fermata_ir::op::quant::QUANT_DENSE;
 use fermata_ir::op::transform::{
     CONCATENATE, ConcatenateAttrs, SPLIT, SQUEEZE, STACK, STRIDED_SLICE, Sections, SplitAttrs, SqueezeAttrs,
     StackAttrs, StridedSliceAttrs,
 };
-use fermata_ir::op::{Attrs, OpAttrs};
+use fermata_ir::op::{Attrs, Op, OpAttrs};
 use fermata_ir::tensor::Tensor;
 use fermata_ir::walk;
 
@@ -132,7 +134,8 @@ fn key(module: &Module, expr: ExprId, to_batch: bool, constant: bool) -> Option<
     let Expr::Call(call) = &module.exprs[expr] else { return None };
     let Callee::Op(op) = call.callee else { return None };
     let known = |e: ExprId| module.as_const(e).is_some() || !constant;
-    let [units, k] = static_shape(module, *call.args.get(1)?)?[..] else { return None };
+    let stored = static_shape(module, *call.args.get(1)?)?;
+    let &[units, k] = &stored[..] else { return None };
     let dtype = module.types[call.args[1]].as_tensor()?.dtype.to_string();
     static_shape(module, expr)?;
     if op.is(&DENSE) && known(call.args[1]) {
@@ -143,6 +146,14 @@ fn key(module: &Module, expr: ExprId, to_batch: bool, constant: bool) -> Option<
         let out = module.types[expr].as_tensor()?.dtype;
         let shape = if to_batch { vec![units, k] } else { vec![k] };
         return Some((vec![Value::of(module, call.args[0])], op.name(), format!("{dtype} {out}"), shape));
+    }
+    if op.is(&MATMUL) && known(call.args[1]) && !to_batch {
+        let attrs: MatmulAttrs = call.attrs.read();
+        static_shape(module, call.args[0])?;
+        let out = module.types[expr].as_tensor()?.dtype;
+        let k = stored[usize::from(attrs.transpose_b)];
+        let same = format!("{dtype} {out} {} {}", attrs.transpose_a, attrs.transpose_b);
+        return Some((vec![Value::of(module, call.args[0])], op.name(), same, vec![k]));
     }
     if op.is(&QUANT_DENSE) && !to_batch && (4..=5).contains(&call.args.len()) {
         let a_unit_each = |&e: &ExprId| known(e) && static_shape(module, e).is_some_and(|s| s == [units]);
@@ -177,7 +188,9 @@ struct Plan {
 
 impl Plan {
     fn add(&mut self, module: &Module, members: Vec<ExprId>) {
-        let units = members.iter().map(|&m| static_shape(module, argument(module, m, 1)).map_or(0, |s| s[0]));
+        let axis = members.first().map_or(0, |&m| unit_axis(module, m));
+        let units =
+            members.iter().map(|&m| static_shape(module, argument(module, m, 1)).map_or(0, |s| s[axis]));
         let units: Vec<usize> = units.collect();
         let number = self.families.len();
         let added = if self.to_batch { None } else { added_vectors(module, &members, &units) };
@@ -237,13 +250,31 @@ fn added_vectors(module: &Module, members: &[ExprId], units: &[usize]) -> Option
     added.collect()
 }
 
-/// Constants one behind the other along their first axis; their other axes are equal.
-pub(crate) fn rows_on_end(parts: &[Tensor]) -> Option<Tensor> {
+/// The axis of a product's weight that has the units of its result.
+fn unit_axis(module: &Module, product: ExprId) -> usize {
+    let by_columns =
+        |(op, call): (Op, &Call)| op.is(&MATMUL) && !call.attrs.read::<MatmulAttrs>().transpose_b;
+    usize::from(module.as_op_call(product).is_some_and(by_columns))
+}
+
+/// Constants one behind the other along an axis; their other axes are equal, and so are their dtypes.
+pub(crate) fn on_end(parts: &[Tensor], axis: usize) -> Option<Tensor> {
     let first = parts.first()?;
     let mut shape = first.shape().to_vec();
-    *shape.first_mut()? = parts.iter().map(|p| p.shape()[0]).sum();
-    let bytes: Vec<u8> = parts.iter().flat_map(|p| p.bytes()).copied().collect();
-    Tensor::filled(first.dtype(), &shape, |to| to.copy_from_slice(&bytes)).ok()
+    *shape.get_mut(axis)? = parts.iter().map(|p| p.shape()[axis]).sum();
+    let outer: usize = shape[..axis].iter().product();
+    Tensor::filled(first.dtype(), &shape, |mut to| {
+        // What lies side by side in each part, and then in the whole.
+        for line in 0..outer {
+            for part in parts {
+                let run = part.bytes().len() / outer;
+                let (own, rest) = to.split_at_mut(run);
+                own.copy_from_slice(&part.bytes()[line * run..(line + 1) * run]);
+                to = rest;
+            }
+        }
+    })
+    .ok()
 }
 
 /// The part of a product that has the units from `first` on, along its last axis.
@@ -258,13 +289,13 @@ pub(crate) fn part(first: usize, units: usize, axis: usize) -> StridedSliceAttrs
 }
 
 /// The values on end: constants as one constant, else as `concatenate` does.
-fn joined(build: &mut Builder<'_>, parts: &[ExprId]) -> Result<ExprId, Diagnostic> {
+fn joined(build: &mut Builder<'_>, parts: &[ExprId], axis: usize) -> Result<ExprId, Diagnostic> {
     let constants: Option<Vec<Tensor>> = parts.iter().map(|&p| build.module().as_const(p).cloned()).collect();
-    match constants.as_deref().and_then(rows_on_end) {
+    match constants.as_deref().and_then(|parts| on_end(parts, axis)) {
         Some(tensor) => Ok(build.constant(tensor)),
         None => {
             let tuple = build.tuple(parts)?;
-            build.call(&CONCATENATE, &[tuple], ConcatenateAttrs { axis: 0 }.attrs())
+            build.call(&CONCATENATE, &[tuple], ConcatenateAttrs { axis: axis as i64 }.attrs())
         }
     }
 }
@@ -273,6 +304,7 @@ fn joined(build: &mut Builder<'_>, parts: &[ExprId]) -> Result<ExprId, Diagnosti
 fn flat(module: &mut Module, family: &Family, new: ExprId) -> Result<Vec<ExprId>, Diagnostic> {
     let Some((op, call)) = module.as_op_call(new) else { return Ok(Vec::new()) };
     let (quantised, call) = (op.is(&QUANT_DENSE), call.clone());
+    let axis = unit_axis(module, new);
     let arguments =
         |i: usize| -> Vec<ExprId> { family.members.iter().map(|&m| argument(module, m, i)).collect() };
     let weights = arguments(1);
@@ -281,22 +313,23 @@ fn flat(module: &mut Module, family: &Family, new: ExprId) -> Result<Vec<ExprId>
     let span = module.spans[new].clone();
     let mut build = Builder::new(module);
     build.with_span(span);
-    let weight = joined(&mut build, &weights)?;
+    let weight = joined(&mut build, &weights, axis)?;
     let mut args = call.args.to_vec();
     args[1] = weight;
     for (i, vectors) in vectors.iter().enumerate() {
-        args[3 + i] = joined(&mut build, vectors)?;
+        args[3 + i] = joined(&mut build, vectors, 0)?;
     }
     let total: usize = family.units.iter().sum();
-    let mut product = match quantised {
-        true => build.call(&QUANT_DENSE, &args, call.attrs)?,
-        false => {
-            let attrs = DenseAttrs { units: Some(total as i64), ..call.attrs.read() };
-            build.call(&DENSE, &args, attrs.attrs())?
-        }
+    let units = Some(total as i64);
+    let mut product = if quantised {
+        build.call(&QUANT_DENSE, &args, call.attrs)?
+    } else if op.is(&MATMUL) {
+        build.call(&MATMUL, &args, MatmulAttrs { units, ..call.attrs.read() }.attrs())?
+    } else {
+        build.call(&DENSE, &args, DenseAttrs { units, ..call.attrs.read() }.attrs())?
     };
     if let Some(biases) = &family.biases {
-        let bias = joined(&mut build, biases)?;
+        let bias = joined(&mut build, biases, 0)?;
         product = build.call(&ADD, &[product, bias], Attrs::NONE)?;
     }
     let rank = build.ty(product).as_tensor().map_or(0, |t| t.rank());
