@@ -224,7 +224,11 @@ pub fn emit(
         let whole = conv.is_pointwise() && nr == 0;
         let images = [output, origin.args[0].id];
         let images = if whole { &images[..] } else { &images[..1] };
-        if let Some(column) = column::see(&nest.func.buffers, anchored, &element, images) {
+        // What the convolution sees the neighbours in is no column, even if the stage behind reads it too.
+        let square = |c: &column::Column| !whole && nr == 0 && c.buffers.contains(&origin.args[0].id);
+        if let Some(column) = column::see(&nest.func.buffers, anchored, &element, images)
+            && !square(&column)
+        {
             column.buffers.iter().for_each(|&b| column::reshape(&mut nest.func.buffers[b].shape));
             element = column.element;
             conv = conv.in_one_column(whole);
