@@ -88,6 +88,9 @@ pub fn pipeline(driver: &Driver, args: &PipelineArgs, watch: &WatchArgs) -> Resu
     if let Some(scheme) = &args.quantize {
         chosen.steps.splice(0..0, quantize::steps(driver, scheme)?);
     }
+    if args.fast_math {
+        chosen.allow_approximations();
+    }
     let watched = watch.print_ir_before.iter().chain(&watch.print_ir_after);
     for name in args.disable_pass.iter().chain(watched) {
         pass_named(driver, name)?;

@@ -8,7 +8,8 @@ use std::fmt;
 
 use fermata_ir::diag::{Code, Diagnostic, nearest};
 
-use crate::pass::{OptionDef, OptionValue, PassDef};
+use crate::pass::{OptionDef, OptionValue, PassDef, Stage};
+use crate::relay::fast_math;
 use crate::table::PassTable;
 
 /// A pass with the values of its options.
@@ -60,6 +61,28 @@ const O3: &str = "infer_type,remove_unused_functions,simplify_inference,canonica
                   fold_constant,dead_code,lambda_lift,to_graph_normal_form,common_subexpr,simplify_expr,saturate,\
                   fold_scale_axis,fold_constant,combine_parallel_dense,alter_op_layout,fold_constant,\
                   common_subexpr,fuse_ops";
+
+impl Pipeline {
+    /// Turns on what fast math allows: passes that have approximate rules use them, and FastMath
+    /// runs before groups are made.
+    pub fn allow_approximations(&mut self) {
+        for (name, value) in self.steps.iter_mut().flat_map(|step| match step.pass.name {
+            "simplify_expr" | "saturate" => step.options.as_mut_slice(),
+            _ => &mut [],
+        }) {
+            match *name {
+                "class" => *value = OptionValue::Word("approximate"),
+                "approximate" => *value = OptionValue::Bool(true),
+                _ => {}
+            }
+        }
+        let known = |name: &str| self.steps.iter().position(|step| step.pass.name == name);
+        if known(fast_math::PASS.name).is_none() {
+            let fused = self.steps.iter().position(|step| step.pass.gives == Some(Stage::Fused));
+            self.steps.insert(fused.unwrap_or(self.steps.len()), Step::new(&fast_math::PASS));
+        }
+    }
+}
 
 impl Step {
     /// A pass with the default values of its options.

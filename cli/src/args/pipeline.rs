@@ -17,6 +17,9 @@ pub struct PipelineArgs {
     /// Quantise products with constant weights: `w8a8-int8-per-token` or `w8a8-int8-per-tensor`
     #[arg(long, value_name = "SCHEME")]
     pub quantize: Option<String>,
+    /// Allow results that are close, not equal but for rounding: reciprocal roots, approximate exponentials
+    #[arg(long)]
+    pub fast_math: bool,
     /// Leave out a pass
     #[arg(long, value_name = "PASS")]
     pub disable_pass: Vec<String>,
@@ -40,6 +43,7 @@ impl Default for PipelineArgs {
             level: 2,
             passes: None,
             quantize: None,
+            fast_math: false,
             disable_pass: Vec::new(),
             target: "cpu".into(),
             target_feature: None,
