@@ -11,7 +11,7 @@
 //! ```
 //! - A parameter with a type takes only what has such a type; `?` is any size. Those that the
 //!   function's attribute `constants` names take only constants.
-//! - An attribute of an operator that has another value than its default must have this value, any
+//! - An attribute that is written must have the value that is written, where that is not `None`; any
 //!   other may have any.
 //! - The operands of `add`, `multiply`, `maximum`, `minimum` and `equal` may stand either way round.
 //! - A constant of one element stands for each of its value and dtype, floats to one part in 2^20.
@@ -56,6 +56,8 @@ pub struct Pattern {
     pub operators: String,
     params: Vec<VarId>,
     constants: BTreeSet<VarId>,
+    /// The attributes that are written, by their call and place.
+    written: BTreeSet<(ExprId, usize)>,
     root: ExprId,
 }
 
@@ -109,11 +111,16 @@ fn pattern(module: &Module, name: &str, func: &Function) -> Result<Pattern, Diag
     if order.len() > MAX_SIZE {
         return Err(refused(format!("it has more than {MAX_SIZE} expressions")));
     }
-    let mut operators = String::new();
+    let (mut operators, mut written) = (String::new(), BTreeSet::new());
     for &expr in &order {
         match &module.exprs[expr] {
             Expr::Call(call) => match call.callee {
-                Callee::Op(op) => operators += &format!("{op}_"),
+                Callee::Op(op) => {
+                    operators += &format!("{op}_");
+                    let text = attributes(module, expr);
+                    let given = |&place: &usize| names(text, op.attrs[place].name);
+                    written.extend((0..op.attrs.len()).filter(given).map(|place| (expr, place)));
+                }
                 Callee::Expr(_) | Callee::Ctor(_) => return Err(refused("it calls no operator".into())),
             },
             Expr::Const(c) if module.consts[*c].tensor.len() == 1 => {}
@@ -151,7 +158,28 @@ fn pattern(module: &Module, name: &str, func: &Function) -> Result<Pattern, Diag
     }
     let composite = func.attrs.get("Composite").and_then(text).unwrap_or_else(|| name.to_owned());
     let params = func.params.clone();
-    Ok(Pattern { name: name.to_owned(), composite, operators, params, constants, root: func.body })
+    Ok(Pattern { name: name.to_owned(), composite, operators, params, constants, written, root: func.body })
+}
+
+/// The text of a call behind its operands.
+fn attributes(module: &Module, call: ExprId) -> &str {
+    let Span::Text { source, range } = &module.spans[call] else { return "" };
+    let inside = |child: ExprId| match &module.spans[child] {
+        Span::Text { source: other, range: own } if other == source => Some(own.end),
+        Span::Text { .. } | Span::Node { .. } | Span::None => None,
+    };
+    let ends = walk::children(&module.exprs[call]).into_iter().filter_map(inside);
+    let start = ends.filter(|end| range.contains(end)).max().unwrap_or(range.start);
+    module.sources[*source].text.get(start..range.end).unwrap_or_default()
+}
+
+/// Whether a text gives an attribute a value.
+fn names(text: &str, attribute: &str) -> bool {
+    text.match_indices(attribute).any(|(at, _)| {
+        let before = text[..at].chars().next_back();
+        let value = text[at + attribute.len()..].trim_start().starts_with('=');
+        value && !before.is_some_and(|c| c.is_alphanumeric() || c == '_' || c == '.')
+    })
 }
 
 #[cfg(test)]
@@ -167,6 +195,18 @@ mod tests {
     }
 
     #[test]
+    fn attributes_that_are_written_are_known() {
+        let text = "#[version = \"0.0.5\"]\ndef @p(%x, %w) { nn.relu(nn.conv2d(nn.max_pool2d(%x, pool_size=[2, 2]), \
+                    %w, groups=1, kernel_layout=\"OIHW\")) }";
+        let patterns = Patterns::parse("p.relay", text).expect("a pattern");
+        let names = patterns.list[0].written.iter().map(|(call, place)| {
+            let (op, _) = patterns.module.as_op_call(*call).expect("a call");
+            op.attrs[*place].name
+        });
+        assert_eq!(names.collect::<BTreeSet<_>>(), BTreeSet::from(["groups", "kernel_layout", "pool_size"]));
+    }
+
+    #[test]
     fn what_is_no_pattern_is_refused() {
         let refused = |body: &str| {
             let text = format!("#[version = \"0.0.5\"]\ndef @p(%x{body}");
@@ -176,7 +216,7 @@ mod tests {
             (") { %x }", "its result"),
             (") { let %y = nn.relu(%x); %y }", "made of more"),
             (", constants=[\"w\"]) { nn.relu(%x) }", "no parameter `%w`"),
-            (") { @p(%x) }", "calls no operator"),
+            (") { @p(%x) }", "made of more"),
             (") { nn.rleu(%x) }", "nn.rleu"),
         ] {
             let error = refused(body);

@@ -140,7 +140,10 @@ impl Patterns {
                 else {
                     return false;
                 };
-                if op != other || want.args.len() != call.args.len() || !attrs_fit(op, want, call) {
+                if op != other
+                    || want.args.len() != call.args.len()
+                    || !attrs_fit(pattern, wanted, want, call)
+                {
                     return false;
                 }
                 let pairs = want.args.iter().copied().zip(call.args.iter().copied());
@@ -185,13 +188,11 @@ fn commutes(op: Op) -> bool {
     [&ADD, &MULTIPLY, &MAXIMUM, &MINIMUM, &EQUAL].iter().any(|def| op.is(def))
 }
 
-/// Whether a call has the attributes that a pattern gives.
-fn attrs_fit(op: Op, wanted: &Call, call: &Call) -> bool {
-    let values = wanted.attrs.values().iter().zip(call.attrs.values());
-    op.attrs.iter().zip(values).all(|(def, (wanted, found))| {
-        let open = *wanted == AttrValue::None || (def.default)().is_some_and(|d| attr_value(&d, wanted));
-        open || attr_value(wanted, found)
-    })
+/// Whether a call has the attributes that a pattern's call, at `place`, gives.
+fn attrs_fit(pattern: &Pattern, place: ExprId, wanted: &Call, call: &Call) -> bool {
+    let values = wanted.attrs.values().iter().zip(call.attrs.values()).enumerate();
+    let mut given = values.filter(|(attr, _)| pattern.written.contains(&(place, *attr)));
+    given.all(|(_, (wanted, found))| *wanted == AttrValue::None || attr_value(wanted, found))
 }
 
 /// Whether two constants of one element have one value.
