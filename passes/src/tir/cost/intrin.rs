@@ -20,6 +20,9 @@ const GATHER: f64 = 4.0;
 const GATHER_ACROSS: f64 = 8.0;
 const GATHER_STRIDED: f64 = 12.0;
 
+/// Cycles for a place of a window of a row that is shorter than a vector, channel by channel.
+const NARROW: f64 = 10.0;
+
 /// Columns of a panel of an unpacked right operand, and cycles to pack an element of one.
 const UNPACKED: usize = 48;
 const PACK_ROWS: f64 = 0.3;
@@ -76,9 +79,10 @@ pub fn cycles(name: &str, params: &[i64], peaks: &CpuPeaks) -> f64 {
         }
         "gemm_f32_panels" => panels(size("m"), size("n"), size("k"), peaks),
         "avg_pool2d_f32" | "depthwise_conv2d_f32" | "max_pool2d_f32" => {
-            let outputs = size("c") * size("oh_count") * size("ow");
+            let (rows, taps) = (size("c") * size("oh_count"), size("kh") * size("kw"));
             let lanes = if size("sw") == 1 { peaks.lanes as f64 } else { 2.0 };
-            (outputs * (size("kh") * size("kw") + 3)) as f64 / lanes
+            let whole = (rows * size("ow") * (taps + 3)) as f64 / lanes;
+            whole.max(if size("ow") < peaks.lanes { (rows * taps) as f64 * NARROW } else { 0.0 })
         }
         "quantize_i8" => (size("m") * size("k")) as f64 * QUANTIZE * 4.0 / peaks.lanes as f64,
         _ => {

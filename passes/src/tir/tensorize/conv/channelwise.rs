@@ -50,10 +50,12 @@ pub fn channelwise(origin: &Origin) -> Option<Channelwise> {
         let window = [&a.strides[..], &a.padding, &a.dilation];
         return fits.then(|| Channelwise::new([w[2], w[3]], window, Fold::Weights));
     }
+    // One window a row leaves vectors nothing to do; generic loops take several channels at once.
+    let slides = |pool: &[i64]| origin.args[0].shape[3] > pair(pool)[1];
     if origin.op.is(&MAX_POOL2D) {
         let a: MaxPool2dAttrs = origin.attrs.read();
         let window = [&a.strides[..], &a.padding, &a.dilation];
-        return nchw(&a.layout, &a.out_layout)
+        return (nchw(&a.layout, &a.out_layout) && slides(&a.pool_size))
             .then(|| Channelwise::new(pair(&a.pool_size), window, Fold::Max));
     }
     if origin.op.is(&AVG_POOL2D) {
@@ -64,7 +66,8 @@ pub fn channelwise(origin: &Origin) -> Option<Channelwise> {
             false => ([0; 2], [0; 2]),
         };
         let fold = Fold::Avg { before, after };
-        return nchw(&a.layout, &a.out_layout).then(|| Channelwise::new(pair(&a.pool_size), window, fold));
+        let fits = nchw(&a.layout, &a.out_layout) && slides(&a.pool_size);
+        return fits.then(|| Channelwise::new(pair(&a.pool_size), window, fold));
     }
     None
 }
