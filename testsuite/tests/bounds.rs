@@ -19,7 +19,7 @@ use fermata_runtime::exec::Session;
 use fermata_testsuite::generate::Generator;
 
 /// Kernels of real networks, a program each.
-const KERNELS: [&str; 8] = [
+const KERNELS: [&str; 9] = [
     // A convolution of wide windows whose weights are packed, and one that is only a product.
     "def @main(%x: Tensor[(1, 32, 28, 28), float32]) { %0 = reshape(sin(arange(stop=18432)), newshape=[64, 32, 3, 3]); \
      nn.relu(nn.conv2d(%x, %0, padding=[1, 1], channels=64, kernel_size=[3, 3])) }",
@@ -27,15 +27,18 @@ const KERNELS: [&str; 8] = [
      nn.conv2d(%x, %0, channels=512, kernel_size=[1, 1]) }",
     "def @main(%x: Tensor[(1, 96, 28, 28), float32], %w: Tensor[(96, 1, 3, 3), float32]) { \
      nn.conv2d(%x, %w, padding=[1, 1], groups=96, channels=96, kernel_size=[3, 3]) }",
+    // One so deep that its windows are gathered apart.
+    "def @main(%x: Tensor[(1, 128, 14, 14), float32]) { %0 = reshape(sin(cumsum(broadcast_to(1f, shape=[147456]), axis=0)), \
+     newshape=[128, 128, 3, 3]); nn.relu(nn.conv2d(%x, %0, padding=[1, 1], channels=128, kernel_size=[3, 3])) }",
     // Products of packed and of computed operands, with what follows them.
     "def @main(%x: Tensor[(128, 384), float32]) { %0 = reshape(sin(arange(stop=147456)), newshape=[384, 384]); \
      sigmoid(nn.dense(%x, %0, units=384)) }",
     "def @main(%a: Tensor[(4, 128, 32), float32], %b: Tensor[(4, 128, 32), float32]) { \
      nn.softmax(nn.batch_matmul(%a, %b, transpose_b=True)) }",
     // Int8 with a scale a row.
-    "def @main(%x: Tensor[(70, 256), float32]) { %0 = cast(multiply(sin(arange(stop=32768)), 100f), dtype=\"int8\"); \
+    "def @main(%x: Tensor[(70, 256), float32]) { %0 = cast(multiply(sin(cumsum(broadcast_to(1f, shape=[32768]), axis=0)), 100f), dtype=\"int8\"); \
      %1 = quant.quantize_per_token(%x); quant.dense(%1.0, reshape(%0, newshape=[128, 256]), %1.1, \
-     full(0.01f, shape=[128]), sin(arange(stop=128))) }",
+     broadcast_to(0.01f, shape=[128]), broadcast_to(0.5f, shape=[128])) }",
     // Rows, and what reads neighbours.
     "def @main(%x: Tensor[(128, 384), float32], %g: Tensor[(384), float32], %b: Tensor[(384), float32]) { \
      nn.layer_norm(%x, %g, %b) }",
