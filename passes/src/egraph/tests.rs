@@ -12,6 +12,7 @@ use fermata_ir::types::DType;
 use fermata_ir::walk;
 
 mod limits;
+mod recognition;
 
 use super::convert::import;
 use super::extract::extract;
