@@ -61,6 +61,9 @@ pub struct Trial {
     work: BTreeMap<KernelId, u64>,
     costs: BTreeMap<ExprId, Option<Cost>>,
     limits: Limits,
+    /// Whether groups with products stay as they are: on a GPU fewer launches of them are not always
+    /// less time, but rows that a block has at hand are best used there.
+    rows_only: bool,
 }
 
 /// What a group costs.
@@ -73,7 +76,9 @@ struct Cost {
 impl Trial {
     /// Nothing asked yet, for a target; no group grows beyond the limits.
     pub fn new(target: Target, limits: Limits) -> Trial {
-        Trial { kernels: KernelSet::new(target, None), work: BTreeMap::new(), costs: BTreeMap::new(), limits }
+        let rows_only = matches!(target, Target::Cuda(_));
+        let kernels = KernelSet::new(target, None);
+        Trial { kernels, work: BTreeMap::new(), costs: BTreeMap::new(), limits, rows_only }
     }
 
     /// The cost of a group, looked up if it was asked for before; `None` if it cannot be lowered.
@@ -251,6 +256,10 @@ fn join_one(
         tried.push(arg);
         let Some(producer) = Group::of(module, arg) else { continue };
         if !producer.kinds.may_feed(consumer.kinds) {
+            continue;
+        }
+        if trial.rows_only && (producer.kinds.product || consumer.kinds.product) {
+            tell(module, expr, (&producer, &consumer), "a GPU's product takes no other group", context);
             continue;
         }
         let own = consumer.args.iter().filter(|&&a| a == arg).count();

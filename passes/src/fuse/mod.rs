@@ -76,8 +76,9 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     };
     let (fuse, relay) = (context.bool("fuse"), context.word("mode") == "relay");
     let linked = context.bool("link_params");
-    // The schedules of a GPU are not tried: fewer launches there are not always less time.
-    let tries = fuse && !relay && matches!(context.target, Target::Cpu(_));
+    let tries = fuse && !relay;
+    // The kernels of a GPU have one result each.
+    let shares = tries && matches!(context.target, Target::Cpu(_));
     let mut trial = merge::Trial::new(context.target.clone(), limits);
     let mut changed = false;
     for (global, func) in owned_functions(module) {
@@ -91,13 +92,8 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         };
         tell(module, &graph, &groups, context);
         let body = extract::extract(module, &func, &graph, &groups, linked);
-        let body = match tries {
-            true => {
-                let body = merge::merge(module, body, &mut trial, context);
-                share::share(module, body, &mut trial, context)
-            }
-            false => body,
-        };
+        let body = if tries { merge::merge(module, body, &mut trial, context) } else { body };
+        let body = if shares { share::share(module, body, &mut trial, context) } else { body };
         changed |= body != func.body;
         module.globals[global].func = Some(Function { body, ..func });
     }
