@@ -215,6 +215,11 @@ impl<'a> Nest<'a> {
         self.innermost().stmts.push(stmt);
     }
 
+    /// Adds statements to the innermost loop.
+    pub fn extend(&mut self, stmts: impl IntoIterator<Item = Stmt>) {
+        self.innermost().stmts.extend(stmts);
+    }
+
     /// Binds a variable in the innermost loop.
     pub fn bind(&mut self, var: VarId, value: Expr) {
         self.level[var] = self.frames.len() as u32 - 1;

@@ -266,8 +266,7 @@ fn emit_row(
     nest.close();
     middle.iter().for_each(|_| nest.close());
     let root = rows.stage.outputs[0];
-    let quantised = place.and_then(|place| rows.joint.quantise_row(root, &place, last.extent));
-    quantised.into_iter().for_each(|call| nest.push(call));
+    nest.extend(place.and_then(|place| rows.joint.quantise_row(root, &place, last.extent)));
     Ok(())
 }
 

@@ -88,6 +88,40 @@ enum Kind<'a> {
     Conv(&'a Origin),
 }
 
+impl Kind<'_> {
+    /// The tensors that the intrinsic reads.
+    fn operands(&self) -> Vec<BufferId> {
+        match self {
+            Kind::Product(product) => product.operands().to_vec(),
+            Kind::ProductI8(origin) | Kind::Conv(origin) => origin.args.iter().map(|a| a.id).collect(),
+        }
+    }
+
+    /// True if a tile of whole rows of the result is a good one.
+    fn holds_rows(&self) -> bool {
+        match self {
+            Kind::Product(product) => product.holds_rows(),
+            Kind::ProductI8(origin) => product_i8::holds_rows(origin),
+            Kind::Conv(_) => false,
+        }
+    }
+
+    /// True if the result's elements do not lie one after the other.
+    fn is_moved(&self) -> bool {
+        matches!(self, Kind::Product(product) if product.is_moved())
+    }
+
+    /// True if a load of any other element of a tensor can be written in terms of the view that the
+    /// intrinsic has of it.
+    fn may_be_read(&self, graph: &Graph, buffer: BufferId) -> bool {
+        match self {
+            Kind::Product(product) => product.may_be_read(graph, buffer),
+            Kind::ProductI8(origin) => product_i8::may_be_read(origin, buffer),
+            Kind::Conv(_) => true,
+        }
+    }
+}
+
 /// The intrinsic that computes a tensor, if one does.
 fn kind<'a>(graph: &Graph, origins: &'a Origins, tensor: BufferId) -> Option<Kind<'a>> {
     if let Some(origin) = origins.get(&tensor)
@@ -135,13 +169,7 @@ pub type Tensorized = BTreeMap<BufferId, Vec<BufferId>>;
 /// Finds the tensors that intrinsics compute.
 pub fn tensorized(graph: &Graph, origins: &Origins) -> Tensorized {
     let outputs = graph.stages.iter().flat_map(|s| &s.outputs);
-    let found = outputs.filter_map(|&tensor| {
-        let operands = match kind(graph, origins, tensor)? {
-            Kind::Product(product) => product.operands().to_vec(),
-            Kind::ProductI8(origin) | Kind::Conv(origin) => origin.args.iter().map(|a| a.id).collect(),
-        };
-        Some((tensor, operands))
-    });
+    let found = outputs.filter_map(|&tensor| Some((tensor, kind(graph, origins, tensor)?.operands())));
     found.collect()
 }
 
@@ -265,17 +293,15 @@ fn row_epilogue(
     (tensor, kind): (BufferId, &Kind<'_>),
     element: &Expr,
 ) -> Option<RowEpilogue> {
-    let Kind::Product(product) = kind else { return None };
-    let fits = product.holds_rows()
-        && row_epilogue::holds(graph, kept, (tensor, &product.operands()), &root.axes, element);
+    let fits = kind.holds_rows()
+        && row_epilogue::holds(graph, kept, (tensor, &kind.operands()), &root.axes, element);
     fits.then(|| RowEpilogue::Stages { body: root.body[0].clone(), held: held_tensors(graph, root, kept) })
 }
 
 /// True if what an epilogue reads of a product's operands is there in the view that the product has of them.
 fn reads_operands_in_view(graph: &Graph, element: &Expr, kind: &Kind<'_>) -> bool {
-    let Kind::Product(product) = kind else { return true };
     nodes(element).iter().all(|n| match n.kind() {
-        ExprKind::Load(b, _) => product.may_be_read(graph, *b),
+        ExprKind::Load(b, _) => kind.may_be_read(graph, *b),
         _ => true,
     })
 }
@@ -332,16 +358,13 @@ pub fn emit(
     joint: &Joint,
     goal: &Goal<'_>,
 ) -> Result<Scheduled, Refusal> {
-    if let Kind::Product(product) = &anchored.kind
-        && !joint.is_alone()
-    {
-        results::check(graph, kept, anchored, product, joint)?;
+    if !joint.is_alone() {
+        results::check(graph, kept, anchored, joint)?;
     }
     let nest = Nest::new(name, Inliner::new(graph, kept), kept);
     match &anchored.kind {
         Kind::Product(product) => product::emit(nest, anchored, product, joint, goal),
-        Kind::ProductI8(_) | Kind::Conv(_) if !joint.is_alone() => Err(Refusal::Guarded(anchored.tensor)),
-        Kind::ProductI8(origin) => product_i8::emit(nest, anchored, origin, goal),
+        Kind::ProductI8(origin) => product_i8::emit(nest, anchored, origin, joint, goal),
         Kind::Conv(origin) => conv::emit(nest, anchored, origin, goal),
     }
 }

@@ -13,7 +13,6 @@ use fermata_ir::types::DType;
 
 use super::super::checkpoint::Goal;
 use super::super::cost;
-use super::super::held::hold_row;
 use super::super::inline::Env;
 use super::super::joint::Joint;
 use super::super::nest::{Nest, Refusal};
@@ -370,8 +369,7 @@ pub fn emit(
     let result = Region { buffer: output, ranges: result_ranges(product, &place) };
     match &anchored.rows {
         Some(RowEpilogue::Stages { body, held }) => {
-            let held = results::held(&mut nest, held, joint);
-            emit_row_epilogue(&mut nest, anchored, product, joint, (body, &held), place)?;
+            emit_row_epilogue(&mut nest, anchored, product, joint, (body, held), place)?;
         }
         Some(RowEpilogue::Softmax) | None if !elements.is_empty() || joint.quantised.is_some() => {
             emit_epilogue(&mut nest, anchored, product, joint, &elements, place)?;
@@ -489,7 +487,6 @@ fn emit_epilogue(
     elements: &[Expr],
     at: Place,
 ) -> Result<(), Refusal> {
-    let output = anchored.root.outputs[0];
     let i = nest.var("i", DType::I64);
     nest.open(i, at.rows, LoopKind::Serial);
     let row = nest.bind_fresh_named("row", at.m0 + var(i));
@@ -519,8 +516,7 @@ fn emit_epilogue(
         )?;
         nest.close();
     }
-    let quantised = joint.quantise_row(output, &place, product.column.extent);
-    quantised.into_iter().for_each(|call| nest.push(call));
+    nest.extend(joint.quantise_row(anchored.root.outputs[0], &place, product.column.extent));
     nest.close();
     Ok(())
 }
@@ -534,8 +530,7 @@ fn emit_row_epilogue(
     (body, held): (&Expr, &[BufferId]),
     at: Place,
 ) -> Result<(), Refusal> {
-    let output = anchored.root.outputs[0];
-    let (last, leading) = anchored.axes.split_last().expect("a product has columns");
+    let (_, leading) = anchored.axes.split_last().expect("a product has columns");
     let i = nest.var("i", DType::I64);
     nest.open(i, at.rows, LoopKind::Serial);
     let row = nest.bind_fresh_named("row", at.m0 + var(i));
@@ -549,24 +544,8 @@ fn emit_row_epilogue(
         let standing = own.iter().zip(leading).find(|(mine, _)| mine.var == axis.var);
         env.extend(standing.map(|(_, axis)| (axis.var, value)));
     }
-    let place: Vec<Expr> = leading.iter().map(|a| env[&a.var].clone()).collect();
     let prefix: Vec<Expr> = at.batch.into_iter().chain([row]).collect();
-    nest.inliner().hold(anchored.tensor, output, prefix.clone(), place);
-    for &tensor in held {
-        let into = joint.companions.contains(&tensor).then(|| prefix.clone());
-        hold_row(nest, tensor, &anchored.axes, last, &env, into)?;
-    }
-    let j = nest.var("j", DType::I64);
-    nest.open(j, at.columns, LoopKind::Vectorized);
-    nest.declare_axis_as(last, j);
-    env.insert(last.var, var(j));
-    let element = nest.inliner().instantiate(body, &env);
-    let value = nest.place(&element)?;
-    let indices = prefix.iter().cloned().chain([var(j)]).collect();
-    nest.push(Stmt::Store { buffer: output, indices, value });
-    nest.close();
-    let quantised = joint.quantise_row(output, &prefix, product.column.extent);
-    quantised.into_iter().for_each(|call| nest.push(call));
+    results::store_row(nest, anchored, joint, (body, held), (env, prefix))?;
     nest.close();
     Ok(())
 }

@@ -12,13 +12,13 @@ use fermata_ir::types::DType;
 use super::super::checkpoint::Goal;
 use super::super::cost::intrin::{product_i8, product_widened_i8};
 use super::super::inline::Env;
-use super::super::joint::ALONE;
+use super::super::joint::Joint;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
 use super::gelu;
 use super::{
-    Anchored, Origin, TILE_FLOPS, clipped, close, epilogue, intrin, over_tiles, prepared, range,
-    replace_loads, var,
+    Anchored, Origin, RowEpilogue, TILE_FLOPS, clipped, close, intrin, over_tiles, prepared, range, results,
+    var,
 };
 use crate::target::CpuTarget;
 
@@ -31,6 +31,11 @@ const GOOD_COLUMNS: usize = 192;
 
 /// Columns of a tile at least.
 const MIN_COLUMNS: usize = 64;
+
+/// Rows of a tile at least, where it has all columns, and bytes of weights at most, which each such
+/// tile goes through: they should stay in the second-level cache.
+const MIN_WHOLE_ROWS: usize = 8;
+const MAX_WHOLE_BYTES: usize = 1 << 18;
 
 /// The largest size that the intrinsic takes.
 const MAX_SIZE: usize = 1 << 20;
@@ -96,11 +101,35 @@ struct Tile {
     columns: Expr,
 }
 
+/// True if a tile of whole rows of the result is a good one: all weights are gone through for it.
+pub fn holds_rows(origin: &Origin) -> bool {
+    let (x, n) = (&origin.args[0], origin.args[4].shape[0]);
+    let (&k, outer) = x.shape.split_last().expect("a product has a last dimension");
+    n.saturating_mul(k) <= MAX_WHOLE_BYTES && whole_rows(outer.iter().product(), n, k) >= MIN_WHOLE_ROWS
+}
+
+/// Rows of a tile that has all columns, if no bound asks for fewer.
+fn whole_rows(m: usize, n: usize, k: usize) -> usize {
+    let fitting = (TILE_FLOPS / (2 * n * k).max(1)).clamp(2 * GEMM_I8_STRIP, MAX_ROWS);
+    // At least four tiles, so that a second worker finds work; strips that are not full cost the same.
+    fitting.min(m.div_ceil(4).next_multiple_of(GEMM_I8_STRIP)).min(m)
+}
+
+/// True if a tensor is seen as it is, or is neither the numbers nor the scales of the rows.
+pub fn may_be_read(origin: &Origin, buffer: BufferId) -> bool {
+    let seen = [(&origin.args[0], 2), (&origin.args[3], 1)];
+    seen.iter().all(|(tensor, rank)| tensor.id != buffer || tensor.rank() == *rank)
+}
+
 /// Emits the kernel.
+///
+/// # Errors
+/// If an epilogue reads what this nest cannot hold.
 pub fn emit(
     mut nest: Nest<'_>,
     anchored: &Anchored<'_>,
     origin: &Origin,
+    joint: &Joint,
     goal: &Goal<'_>,
 ) -> Result<Scheduled, Refusal> {
     let [x, w, sums, x_scale, w_scale, bias, widened @ ..] = &origin.args[..] else {
@@ -110,15 +139,18 @@ pub fn emit(
     let shape = nest.func.buffers[output].shape.clone();
     let (&n, outer) = shape.split_last().expect("a product has a last dimension");
     let (m, k): (usize, usize) = (outer.iter().product(), x.shape[x.rank() - 1]);
-    let gelu = gelu::argument(&anchored.element).is_some_and(|e| is_load_of(e, anchored.tensor));
-    let element = match gelu {
-        true => None,
-        false => epilogue(anchored, &nest, anchored.axes.iter().map(|a| a.expr()).collect()),
-    };
-    for (buffer, matrix) in [(x.id, vec![m, k]), (output, vec![m, n]), (x_scale.id, vec![m])] {
+    let gelu = joint.companions.is_empty()
+        && gelu::argument(&anchored.element).is_some_and(|e| is_load_of(e, anchored.tensor));
+    let elements = if gelu { Vec::new() } else { results::elements(&mut nest, anchored, joint) };
+    for (buffer, matrix) in [(x.id, vec![m, k]), (x_scale.id, vec![m])] {
         nest.func.buffers[buffer].shape = matrix;
     }
-    let tile = open_tiles(&mut nest, [m, n, k], !widened.is_empty(), goal);
+    joint.see_as(&mut nest.func.buffers, output, &[m, n]);
+    let tiling = match anchored.rows.is_some() || joint.quantised.is_some() {
+        true => [goal.cut(whole_rows(m, n, k)), n],
+        false => tiling([m, n, k], !widened.is_empty(), goal),
+    };
+    let tile = open_tiles(&mut nest, [m, n], tiling);
     let (a, a_columns, name) = match widened {
         [widened, ..] => (widened.id, widened_row(k), "gemm_i8_widened"),
         [] => (x.id, k, "gemm_i8"),
@@ -143,11 +175,11 @@ pub fn emit(
     ];
     let sizes = vec![tile.rows.clone(), tile.columns.clone(), k.into(), usize::from(gelu).into()];
     nest.push(intrin(name, regions, sizes));
-    if let Some(element) = element {
-        emit_epilogue(&mut nest, anchored, &element, tile)?;
+    if anchored.rows.is_some() || joint.quantised.is_some() || !elements.is_empty() {
+        emit_epilogue(&mut nest, anchored, joint, &elements, tile)?;
     }
     nest.close();
-    Ok(close(nest, anchored.root, &ALONE))
+    Ok(close(nest, anchored.root, joint))
 }
 
 fn is_load_of(expr: &Expr, tensor: BufferId) -> bool {
@@ -174,8 +206,7 @@ fn tiling([m, n, k]: [usize; 3], widened: bool, goal: &Goal<'_>) -> [usize; 2] {
 }
 
 /// Opens the loop over tiles and binds where one lies.
-fn open_tiles(nest: &mut Nest<'_>, sizes: [usize; 3], widened: bool, goal: &Goal<'_>) -> Tile {
-    let ([rows, columns], [m, n, _]) = (tiling(sizes, widened, goal), sizes);
+fn open_tiles(nest: &mut Nest<'_>, [m, n]: [usize; 2], [rows, columns]: [usize; 2]) -> Tile {
     let column_tiles = n.div_ceil(columns);
     let tile = nest.var("t", DType::I64);
     nest.open(tile, (m.div_ceil(rows) * column_tiles).into(), LoopKind::Tiles);
@@ -186,14 +217,14 @@ fn open_tiles(nest: &mut Nest<'_>, sizes: [usize; 3], widened: bool, goal: &Goal
     Tile { m0, rows, n0, columns }
 }
 
-/// The elementwise stage over the tile, in place.
+/// The stages behind the product over the tile, row by row and in place.
 fn emit_epilogue(
     nest: &mut Nest<'_>,
     anchored: &Anchored<'_>,
-    element: &Expr,
+    joint: &Joint,
+    elements: &[Expr],
     tile: Tile,
 ) -> Result<(), Refusal> {
-    let output = anchored.root.outputs[0];
     let (last, outer) = anchored.axes.split_last().expect("a product has a last axis");
     let i = nest.var("i", DType::I64);
     nest.open(i, tile.rows, LoopKind::Serial);
@@ -203,20 +234,29 @@ fn emit_epilogue(
     for (place, axis) in outer.iter().enumerate() {
         stride /= axis.extent;
         let value = row.clone().floor_div(stride);
-        env.insert(axis.var, if place == 0 { value } else { value.floor_mod(axis.extent) });
+        let value = if place == 0 { value } else { value.floor_mod(axis.extent) };
+        // Behind rows, places are variables or 0, so that what is read at one place is seen to be.
+        let value = match anchored.rows {
+            Some(_) if axis.extent == 1 => Expr::int(0),
+            Some(_) => nest.bind_fresh_named("at", value),
+            None => value,
+        };
+        env.insert(axis.var, value);
     }
-    let j = nest.var("j", DType::I64);
-    nest.open(j, tile.columns, LoopKind::Vectorized);
-    let column = tile.n0 + var(j);
-    env.insert(last.var, column.clone());
-    let element = nest.inliner().instantiate(element, &env);
-    // The result's own element is the tile's, whatever its index was made of.
-    let indices = vec![row, column];
-    let own = Expr::new(ExprKind::Load(output, indices.clone()), DType::F32);
-    let element = replace_loads(&element, &mut |b, _| (b == output).then(|| own.clone()));
-    let value = nest.place(&element)?;
-    nest.push(Stmt::Store { buffer: output, indices, value });
-    nest.close();
+    if let Some(RowEpilogue::Stages { body, held }) = &anchored.rows {
+        results::store_row(nest, anchored, joint, (body, held), (env, vec![row]))?;
+        nest.close();
+        return Ok(());
+    }
+    if !elements.is_empty() {
+        let j = nest.var("j", DType::I64);
+        nest.open(j, tile.columns, LoopKind::Vectorized);
+        let column = tile.n0 + var(j);
+        env.insert(last.var, column.clone());
+        results::store(nest, anchored, joint, (elements, &env), vec![row.clone(), column])?;
+        nest.close();
+    }
+    nest.extend(joint.quantise_row(anchored.root.outputs[0], &[row], last.extent));
     nest.close();
     Ok(())
 }

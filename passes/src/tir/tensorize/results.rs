@@ -3,14 +3,17 @@
 use std::collections::BTreeSet;
 
 use fermata_ir::te::{Graph, StageKind};
-use fermata_ir::tir::{BufferId, Expr, ExprKind, Stmt};
+use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Stmt};
+use fermata_ir::types::DType;
 
+use super::super::held::hold_row;
 use super::super::inline::{Env, Inliner, nodes};
 use super::super::joint::Joint;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::element_loads;
-use super::product::Product;
-use super::{Anchored, RowEpilogue, epilogue, reads_reduction, replace_all_loads, row_epilogue, stands_at};
+use super::{
+    Anchored, Kind, RowEpilogue, epilogue, reads_reduction, replace_all_loads, row_epilogue, stands_at, var,
+};
 
 /// Checks that a tile holds all that the `joint` asks for.
 ///
@@ -20,11 +23,11 @@ pub fn check(
     graph: &Graph,
     kept: &BTreeSet<BufferId>,
     anchored: &Anchored<'_>,
-    product: &Product,
     joint: &Joint,
 ) -> Result<(), Refusal> {
-    let is_softmax = matches!(anchored.rows, Some(RowEpilogue::Softmax));
-    if is_softmax || product.is_moved() || joint.quantised.is_some() && !product.holds_rows() {
+    let kind = &anchored.kind;
+    let no_tile = matches!(anchored.rows, Some(RowEpilogue::Softmax)) || matches!(kind, Kind::Conv(_));
+    if no_tile || kind.is_moved() || joint.quantised.is_some() && !kind.holds_rows() {
         return Err(Refusal::Guarded(anchored.root.outputs[0]));
     }
     let mut inliner = Inliner::new(graph, kept);
@@ -38,7 +41,7 @@ pub fn check(
         };
         let in_row = match anchored.rows {
             Some(_) => {
-                let read = (anchored.tensor, &product.operands()[..]);
+                let read = (anchored.tensor, &kind.operands()[..]);
                 row_epilogue::holds(graph, kept, read, &anchored.axes, &element)
             }
             None => {
@@ -52,8 +55,8 @@ pub fn check(
             }
         };
         let is_computed = tensor == anchored.tensor || all_loads(&|b, _| b != tensor);
-        let in_view = all_loads(&|b, _| product.may_be_read(graph, b));
-        if !(in_row && is_computed && in_view) || product.operands().contains(&tensor) {
+        let in_view = all_loads(&|b, _| kind.may_be_read(graph, b));
+        if !(in_row && is_computed && in_view) || kind.operands().contains(&tensor) {
             return Err(Refusal::Guarded(tensor));
         }
     }
@@ -76,7 +79,7 @@ pub fn elements(nest: &mut Nest<'_>, anchored: &Anchored<'_>, joint: &Joint) -> 
 }
 
 /// The tensors whose rows come first: those that are worth it, and those that are results.
-pub fn held(nest: &mut Nest<'_>, held: &[BufferId], joint: &Joint) -> Vec<BufferId> {
+fn held(nest: &mut Nest<'_>, held: &[BufferId], joint: &Joint) -> Vec<BufferId> {
     let graph = nest.inliner().graph();
     let others = held.iter().filter(|b| !joint.companions.contains(b));
     let mut held: Vec<BufferId> = others.chain(&joint.companions).copied().collect();
@@ -104,5 +107,38 @@ pub fn store(
     for (&buffer, value) in joint.companions.iter().chain([&output]).zip(values) {
         nest.push(Stmt::Store { buffer, indices: indices.clone(), value });
     }
+    Ok(())
+}
+
+/// Computes what stands in a row once the product is there, the row's own reductions included, in
+/// place. `env` has where the epilogue's leading axes stand, `row` where the row lies in the result.
+///
+/// # Errors
+/// If an element reads what this nest cannot hold.
+pub fn store_row(
+    nest: &mut Nest<'_>,
+    anchored: &Anchored<'_>,
+    joint: &Joint,
+    (body, held): (&Expr, &[BufferId]),
+    (mut env, row): (Env, Vec<Expr>),
+) -> Result<(), Refusal> {
+    let output = anchored.root.outputs[0];
+    let (last, leading) = anchored.axes.split_last().expect("a product has columns");
+    let place: Vec<Expr> = leading.iter().map(|a| env[&a.var].clone()).collect();
+    nest.inliner().hold(anchored.tensor, output, row.clone(), place);
+    for tensor in self::held(nest, held, joint) {
+        let into = joint.companions.contains(&tensor).then(|| row.clone());
+        hold_row(nest, tensor, &anchored.axes, last, &env, into)?;
+    }
+    let j = nest.var("j", DType::I64);
+    nest.open(j, last.extent.into(), LoopKind::Vectorized);
+    nest.declare_axis_as(last, j);
+    env.insert(last.var, var(j));
+    let element = nest.inliner().instantiate(body, &env);
+    let value = nest.place(&element)?;
+    let indices = row.iter().cloned().chain([var(j)]).collect();
+    nest.push(Stmt::Store { buffer: output, indices, value });
+    nest.close();
+    nest.extend(joint.quantise_row(output, &row, last.extent));
     Ok(())
 }
