@@ -115,6 +115,11 @@ fn whole_rows(m: usize, n: usize, k: usize) -> usize {
     fitting.min(m.div_ceil(4).next_multiple_of(GEMM_I8_STRIP)).min(m)
 }
 
+/// So many rows, but no strip that is not full where there are several.
+fn whole_strips(rows: usize) -> usize {
+    if rows > GEMM_I8_STRIP { rows - rows % GEMM_I8_STRIP } else { rows }
+}
+
 /// True if a tensor is seen as it is, or is neither the numbers nor the scales of the rows.
 pub fn may_be_read(origin: &Origin, buffer: BufferId) -> bool {
     let seen = [(&origin.args[0], 2), (&origin.args[3], 1)];
@@ -147,7 +152,7 @@ pub fn emit(
     }
     joint.see_as(&mut nest.func.buffers, output, &[m, n]);
     let tiling = match anchored.rows.is_some() || joint.quantised.is_some() {
-        true => [goal.cut(whole_rows(m, n, k)), n],
+        true => [whole_strips(goal.cut(whole_rows(m, n, k))), n],
         false => tiling([m, n, k], !widened.is_empty(), goal),
     };
     let tile = open_tiles(&mut nest, [m, n], tiling);
