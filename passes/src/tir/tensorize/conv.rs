@@ -198,7 +198,7 @@ impl Conv {
         let rows = rows.next_multiple_of(step).clamp(1, self.out_h.max(1));
         let row_tiles = self.out_h.div_ceil(rows);
         // Few rows leave the channels to be shared out.
-        let spread = 4usize.div_ceil(self.images * self.groups * row_tiles.max(1));
+        let spread = 4usize.div_ceil((self.images * self.groups * row_tiles).max(1));
         // Every tile brings its pixels near, which many channels share.
         let fitting = (TILE_FLOPS / self.flops(1, rows).max(1)).max(MIN_CHANNELS);
         let channels = fitting.clamp(1, self.channels.div_ceil(spread).max(1)).next_multiple_of(mr);

@@ -309,7 +309,7 @@ impl Tiling {
         let rows = m.min(MAX_ROWS);
         let fitting = TILE_FLOPS / (2 * rows * product.k).max(1);
         // At least four tiles, so that a second worker finds work.
-        let spread = 4usize.div_ceil(product.batches() * m.div_ceil(rows));
+        let spread = 4usize.div_ceil((product.batches() * m.div_ceil(rows)).max(1));
         let columns = fitting.min(n.div_ceil(spread)).clamp(1, MAX_SIZE / 2).next_multiple_of(panel);
         let columns = columns.min(n.next_multiple_of(panel));
         let peaks = goal.target.peaks();

@@ -86,7 +86,7 @@ pub(super) fn tile(conv: &Conv, goal: &Goal<'_>) -> [usize; 2] {
     let row_bytes = 4 * (conv.in_w * conv.strides[0] + conv.out_w).max(1);
     let rows = (bytes / row_bytes).clamp(1, conv.out_h.max(1));
     let row_tiles = conv.out_h.div_ceil(rows);
-    let spread = 4usize.div_ceil(conv.images * row_tiles.max(1));
+    let spread = 4usize.div_ceil((conv.images * row_tiles).max(1));
     let fitting = bytes / (row_bytes * rows);
     [rows, fitting.clamp(1, conv.channels.div_ceil(spread).max(1))]
 }
