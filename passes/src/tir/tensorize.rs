@@ -76,6 +76,8 @@ enum RowEpilogue {
         body: Expr,
         /// Tensors whose row is computed once, before all else.
         held: Vec<BufferId>,
+        /// What is reduced over: kept, it leaves the stages behind it to a kernel of their own.
+        reduced: Option<BufferId>,
     },
     /// The softmax of what the anchor's element is otherwise, by an intrinsic of its own.
     Softmax,
@@ -295,7 +297,28 @@ fn row_epilogue(
 ) -> Option<RowEpilogue> {
     let fits = kind.holds_rows()
         && row_epilogue::holds(graph, kept, (tensor, &kind.operands()), &root.axes, element);
-    fits.then(|| RowEpilogue::Stages { body: root.body[0].clone(), held: held_tensors(graph, root, kept) })
+    fits.then(|| RowEpilogue::Stages {
+        body: root.body[0].clone(),
+        held: held_tensors(graph, root, kept),
+        reduced: reduced_over(graph, kept),
+    })
+}
+
+/// The first elementwise tensor that is not kept and that a reduction inside a kernel goes over.
+fn reduced_over(graph: &Graph, kept: &BTreeSet<BufferId>) -> Option<BufferId> {
+    let reduces = |stage: &&Stage| match &stage.kind {
+        StageKind::Compute(c) => c.reduce.is_some() && !stage.outputs.iter().any(|b| kept.contains(b)),
+        StageKind::Placeholder | StageKind::Extern { .. } => false,
+    };
+    let elementwise = |b: &BufferId| {
+        let is = |s: &&Stage| matches!(&s.kind, StageKind::Compute(c) if c.reduce.is_none());
+        !kept.contains(b) && graph.stages.iter().filter(is).any(|s| s.outputs.contains(b))
+    };
+    let loaded = |stage: &Stage| match &stage.kind {
+        StageKind::Compute(c) => super::rules_cpu::loaded(c),
+        StageKind::Placeholder | StageKind::Extern { .. } => BTreeSet::new(),
+    };
+    graph.stages.iter().filter(reduces).flat_map(loaded).find(elementwise)
 }
 
 /// True if what an epilogue reads of a product's operands is there in the view that the product has of them.

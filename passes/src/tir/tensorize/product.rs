@@ -368,7 +368,7 @@ pub fn emit(
     let tile_rows = place.rows.clone();
     let result = Region { buffer: output, ranges: result_ranges(product, &place) };
     match &anchored.rows {
-        Some(RowEpilogue::Stages { body, held }) => {
+        Some(RowEpilogue::Stages { body, held, .. }) => {
             emit_row_epilogue(&mut nest, anchored, product, joint, (body, held), place)?;
         }
         Some(RowEpilogue::Softmax) | None if !elements.is_empty() || joint.quantised.is_some() => {

@@ -155,6 +155,12 @@ pub fn emit(
         true => [whole_strips(goal.cut(whole_rows(m, n, k))), n],
         false => tiling([m, n, k], !widened.is_empty(), goal),
     };
+    if let Some(RowEpilogue::Stages { reduced: Some(reduced), .. }) = &anchored.rows
+        && tiling[0] < GEMM_I8_STRIP.min(m)
+    {
+        // All weights for less than a strip of rows: the stages behind are better off apart.
+        return Err(Refusal::Guarded(*reduced));
+    }
     let tile = open_tiles(&mut nest, [m, n], tiling);
     let (a, a_columns, name) = match widened {
         [widened, ..] => (widened.id, widened_row(k), "gemm_i8_widened"),
@@ -248,7 +254,7 @@ fn emit_epilogue(
         };
         env.insert(axis.var, value);
     }
-    if let Some(RowEpilogue::Stages { body, held }) = &anchored.rows {
+    if let Some(RowEpilogue::Stages { body, held, .. }) = &anchored.rows {
         results::store_row(nest, anchored, joint, (body, held), (env, vec![row]))?;
         nest.close();
         return Ok(());
