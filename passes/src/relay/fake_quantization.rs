@@ -8,6 +8,8 @@
 //! `nn.relu`, `clip`). Of sums and products each number may be one step of the result's scale away, where
 //! floats rounded the other way: `qnn.quantize` and `qnn.requantize` round halves to even, `qnn.add` and
 //! `qnn.mul` round them upward, and means of windows are cut off after 8 more bits.
+//!
+//! It runs before `fold_constant`, which would make floats of the weights' `qnn.dequantize`.
 
 mod integer;
 mod products;
