@@ -1,6 +1,5 @@
 //! `depthwise_conv2d_f32`: every channel convolved with a window of its own.
 
-use super::gather_f32::Window;
 use super::gemm_f32::Args;
 use super::vector_f32::Vector;
 use super::window_f32::{Channels, Fold, for_instruction_sets};
@@ -58,18 +57,8 @@ unsafe fn run<V: Vector>(regions: *const *mut u8, params: *const i64) {
     let (y, x, weights, [y_channel, y_row, _, x_channel, x_row, _, w_channel, w_row, _]) =
         unsafe { (args.region(0), args.region(1), args.region(2), args.numbers(0)) };
     // SAFETY: as above.
-    let [channels, oh0, oh_count, ow, h, w, kh, kw, sh, sw, ph, pw, dh, dw] = unsafe { args.numbers(9) };
-    let convolved = Channels {
-        y,
-        x,
-        y_strides: [y_channel, y_row],
-        x_strides: [x_channel, x_row],
-        channels,
-        out_rows: oh0..oh0 + oh_count,
-        out_columns: ow,
-        rows: Window { size: h, taps: kh, stride: sh, pad: ph, dilation: dh },
-        columns: Window { size: w, taps: kw, stride: sw, pad: pw, dilation: dw },
-    };
+    let sizes = unsafe { args.numbers(9) };
+    let convolved = Channels::new((y, [y_channel, y_row]), (x, [x_channel, x_row]), sizes);
     let mut sums = WeightedSums { weights, w_channel, w_row, own: weights };
     // SAFETY: by the contract.
     unsafe { convolved.fold::<V, _>(&mut sums) }

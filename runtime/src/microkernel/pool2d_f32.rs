@@ -114,18 +114,8 @@ unsafe fn channels<const N: usize>(regions: *const *mut u8, params: *const i64) 
     let (y, x, [y_channel, y_row, _, x_channel, x_row, _]) =
         unsafe { (args.region(0), args.region(1), args.numbers(0)) };
     // SAFETY: as above.
-    let [channels, oh0, oh_count, ow, h, w, kh, kw, sh, sw, ph, pw, dh, dw] = unsafe { args.numbers(6) };
-    let channels = Channels {
-        y,
-        x,
-        y_strides: [y_channel, y_row],
-        x_strides: [x_channel, x_row],
-        channels,
-        out_rows: oh0..oh0 + oh_count,
-        out_columns: ow,
-        rows: Window { size: h, taps: kh, stride: sh, pad: ph, dilation: dh },
-        columns: Window { size: w, taps: kw, stride: sw, pad: pw, dilation: dw },
-    };
+    let sizes = unsafe { args.numbers(6) };
+    let channels = Channels::new((y, [y_channel, y_row]), (x, [x_channel, x_row]), sizes);
     // SAFETY: the caller says how many numbers the row has behind those.
     (channels, unsafe { args.numbers(20) })
 }

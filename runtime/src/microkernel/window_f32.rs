@@ -99,6 +99,27 @@ struct Seen {
 }
 
 impl Channels {
+    /// Channels of Y and X, each with the distances between its channels and rows, and the sizes that
+    /// the catalogue's rows for windows begin with.
+    #[inline(always)]
+    pub fn new(
+        (y, y_strides): (*mut f32, [usize; 2]),
+        (x, x_strides): (*const f32, [usize; 2]),
+        [channels, oh0, oh_count, ow, h, w, kh, kw, sh, sw, ph, pw, dh, dw]: [usize; 14],
+    ) -> Channels {
+        Channels {
+            y,
+            x,
+            y_strides,
+            x_strides,
+            channels,
+            out_rows: oh0..oh0 + oh_count,
+            out_columns: ow,
+            rows: Window { size: h, taps: kh, stride: sh, pad: ph, dilation: dh },
+            columns: Window { size: w, taps: kw, stride: sw, pad: pw, dilation: dw },
+        }
+    }
+
     /// Folds what all windows see into Y.
     ///
     /// # Safety
