@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 
+use self::digits::Digit;
 use super::access::{Access, for_each_access};
 use super::facts::Facts;
 use super::interval::{Bounds, Interval};
@@ -14,6 +15,8 @@ use super::ir::{BufferId, Expr, ExprKind, LoopKind, PrimFunc, Stmt, VarId};
 use super::linear::Linear;
 use super::simplify::simplify;
 use super::visit::{loads, substitute, vars};
+
+mod digits;
 
 /// Tiles up to which segments are compared one by one where no formula decides.
 const MAX_ENUMERATED: i64 = 2048;
@@ -175,21 +178,25 @@ impl Segments {
         let dim = |d: usize| move |f: &Footprint| f.dims[d].clone();
         let by_formula =
             self.apart(a, b, &|f| f.flat.clone()) || (0..shape.len()).any(|d| self.apart(a, b, &dim(d)));
-        by_formula || (self.tiles <= MAX_ENUMERATED && self.apart_one_by_one(a, b, shape.len()))
+        by_formula
+            || self.apart_in_grid(a, b, shape.len())
+            || (self.tiles <= MAX_ENUMERATED && self.apart_one_by_one(a, b, shape.len()))
     }
 
     /// True if all spans move by the same step from tile to tile, and none is wider than it.
     fn apart(&self, a: &[Footprint], b: &[Footprint], span: &dyn Fn(&Footprint) -> Span) -> bool {
-        let spans: Vec<Span> = a.iter().chain(b).map(span).collect();
-        let Some(first) = spans.first() else { return true };
-        let step = first.base.coefficient(self.tile);
-        let [(_, only)] = first.base.terms.as_slice() else { return false };
-        if step == 0 || *only != step || spans.iter().any(|s| s.base.terms != first.base.terms) {
-            return false;
-        }
-        let around = |s: &Span| s.around + Interval::point(s.base.constant);
-        let hull = spans.iter().map(around).fold(Interval::new(1, 0), Interval::hull);
-        hull.hi.checked_sub(hull.lo).is_some_and(|width| width < step.abs())
+        let is_tile = |atom: Expr| matches!(atom.kind(), ExprKind::Var(v) if *v == self.tile);
+        a.is_empty() && b.is_empty() || moving(a, b, span).is_some_and(is_tile)
+    }
+
+    /// True if the dimensions in which all spans move by the same step, and none is wider than it,
+    /// say together which tile it is: two tiles then lie apart in one of them.
+    fn apart_in_grid(&self, a: &[Footprint], b: &[Footprint], rank: usize) -> bool {
+        let digit = |d: usize| {
+            let atom = moving(a, b, &|f: &Footprint| f.dims[d].clone())?;
+            Digit::of(&atom, self.tile, self.tiles)
+        };
+        digits::tell_apart((0..rank).filter_map(digit).collect(), self.tiles)
     }
 
     /// Compares the segments of all pairs of tiles: flat, or as boxes.
@@ -228,6 +235,17 @@ impl Segments {
         let meet = |x: &[Interval], y: &[Interval]| x.iter().zip(y).all(|(p, q)| !p.intersect(*q).is_empty());
         a.iter().enumerate().all(|(t, x)| b.iter().enumerate().all(|(u, y)| t == u || !meet(x, y)))
     }
+}
+
+/// What all spans move with by the same step, if none is wider than that.
+fn moving(a: &[Footprint], b: &[Footprint], span: &dyn Fn(&Footprint) -> Span) -> Option<Expr> {
+    let spans: Vec<Span> = a.iter().chain(b).map(span).collect();
+    let terms = &spans.first()?.base.terms;
+    let [(atom, step)] = terms.as_slice() else { return None };
+    let around = |s: &Span| s.around + Interval::point(s.base.constant);
+    let hull = spans.iter().map(around).fold(Interval::new(1, 0), Interval::hull);
+    let narrow = hull.hi.checked_sub(hull.lo).is_some_and(|width| width < step.saturating_abs());
+    (narrow && spans.iter().all(|s| s.base.terms == *terms)).then(|| atom.clone())
 }
 
 fn has_load(e: &Expr) -> bool {

@@ -136,3 +136,31 @@ fn reading_after_writing_is_not_in_place() {
     let k = k.nest(&[1, 6, 3], body);
     assert!(!k.in_place());
 }
+
+#[test]
+fn a_grid_of_many_tiles() {
+    // Three matrices of 40 x 33 tiles of 4 x 8, more than are compared one by one.
+    let shape = [3, 160, 264];
+    let at =
+        |k: &Kernel, [matrix, row, column]: [Expr; 3]| [matrix, row * 4 + k.var(1), column * 8 + k.var(2)];
+    let k = kernel(&shape, 2);
+    let t = k.var(0);
+    let places =
+        |t: Expr| [t.clone().floor_div(1320), t.clone().floor_div(33).floor_mod(40), t.floor_mod(33)];
+    let to = at(&k, places(t));
+    let body = k.copy(&to, &to);
+    let k = k.nest(&[3960, 4, 8], body);
+    assert!(k.independent() && k.in_place());
+    // Tiles 1200 apart write the same rows and columns, and mostly the same matrix.
+    let k = kernel(&shape, 2);
+    let t = k.var(0);
+    let to = at(&k, [t.clone().floor_div(1320), t.clone().floor_div(30).floor_mod(40), t.floor_mod(30)]);
+    let body = k.copy(&to, &to);
+    assert!(!k.nest(&[3960, 4, 8], body).independent());
+    // Nothing says which matrix it is.
+    let k = kernel(&shape, 2);
+    let t = k.var(0);
+    let to = at(&k, [Expr::int(0), t.clone().floor_div(33).floor_mod(40), t.floor_mod(33)]);
+    let body = k.copy(&to, &to);
+    assert!(!k.nest(&[3960, 4, 8], body).independent());
+}
