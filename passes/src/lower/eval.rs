@@ -134,6 +134,10 @@ impl<'p> Machine<'p> {
 
     fn read(&self, frame: &Frame<'_>, buffer: BufferId) -> Result<Tensor, Diagnostic> {
         let info = &self.program.funcs[frame.func].buffers[buffer];
+        if info.shape.contains(&0) {
+            // What takes no room has no place of its own.
+            return Tensor::zeros(info.dtype, &info.shape).map_err(|e| error(e.to_string()));
+        }
         let stored = match info.place {
             Place::Constant(i) => self.program.constants.get(i),
             place => frame.memory.get(&key(place)),
