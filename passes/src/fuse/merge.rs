@@ -61,8 +61,8 @@ pub struct Trial {
     work: BTreeMap<KernelId, u64>,
     costs: BTreeMap<ExprId, Option<Cost>>,
     limits: Limits,
-    /// Whether groups with products stay as they are: on a GPU fewer launches of them are not always
-    /// less time, but rows that a block has at hand are best used there.
+    /// Whether products take no rows, and nothing in front: on a GPU fewer launches of them are not
+    /// always less time, but rows that a block has at hand are best used there.
     rows_only: bool,
 }
 
@@ -79,6 +79,19 @@ impl Trial {
         let rows_only = matches!(target, Target::Cuda(_));
         let kernels = KernelSet::new(target, None);
         Trial { kernels, work: BTreeMap::new(), costs: BTreeMap::new(), limits, rows_only }
+    }
+
+    /// Nothing, if the target's schedules may hold a group and one that reads its value, with the
+    /// results of both.
+    ///
+    /// # Errors
+    /// Why they do not.
+    pub fn may_share(&self, first: &Group, second: &Group) -> Result<(), &'static str> {
+        let (first, second) = (first.kinds, second.kinds);
+        match self.rows_only && (second.product || first.product && second.row) {
+            true => Err("a tile of a GPU's product has no whole rows, and takes nothing in front"),
+            false => Ok(()),
+        }
     }
 
     /// The cost of a group, looked up if it was asked for before; `None` if it cannot be lowered.

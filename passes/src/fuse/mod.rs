@@ -27,7 +27,6 @@ use fermata_ir::op::transform::{BATCH_FLATTEN, EXPAND_DIMS, RESHAPE, SQUEEZE};
 
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 use crate::relay::rewrite::owned_functions;
-use crate::target::Target;
 
 /// The row of the pass table.
 pub static PASS: PassDef = PassDef {
@@ -77,8 +76,6 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     let (fuse, relay) = (context.bool("fuse"), context.word("mode") == "relay");
     let linked = context.bool("link_params");
     let tries = fuse && !relay;
-    // The kernels of a GPU have one result each.
-    let shares = tries && matches!(context.target, Target::Cpu(_));
     let mut trial = merge::Trial::new(context.target.clone(), limits);
     let mut changed = false;
     for (global, func) in owned_functions(module) {
@@ -93,7 +90,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         tell(module, &graph, &groups, context);
         let body = extract::extract(module, &func, &graph, &groups, linked);
         let body = if tries { merge::merge(module, body, &mut trial, context) } else { body };
-        let body = if shares { share::share(module, body, &mut trial, context) } else { body };
+        let body = if tries { share::share(module, body, &mut trial, context) } else { body };
         changed |= body != func.body;
         module.globals[global].func = Some(Function { body, ..func });
     }

@@ -300,6 +300,7 @@ impl Round {
         if [value, reader].iter().any(|&group| self.readers.reads_whole(module, group)) {
             return Err(why("the results of one of them are used as one tuple", module));
         }
+        trial.may_share(&first, &second).map_err(|w| why(w, module))?;
         if self.readers.leads_to(module, value, reader) {
             return Err(why("something that reads the value is read too", module));
         }

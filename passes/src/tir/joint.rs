@@ -1,11 +1,11 @@
 //! Several results of one kernel: what others need too of what a kernel computes on its way.
 //!
 //! A kernel is emitted for one stage, its root. Besides, it may write *companions*, which are
-//! tensors of the root's shape that the root is computed from, and the root's rows as int8 numbers
-//! with a scale each. A tile writes its own part of all of them, once.
+//! tensors of the root's shape that the root is computed from; where schedules have a row at hand,
+//! tensors with one element a row of the root; and the root's rows as int8 numbers with a scale
+//! each. A tile writes its own part of all of them, once.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
 use fermata_ir::entity::PrimaryMap;
 use fermata_ir::op::quant::QUANTIZE_PER_TOKEN;
@@ -14,32 +14,34 @@ use fermata_ir::tir::verify::verify;
 use fermata_ir::tir::{Buffer, BufferId, Expr, Region, Stmt};
 use fermata_ir::types::DType;
 
-use super::checkpoint::{Goal, fit, independent};
+use super::checkpoint::independent;
 use super::rules_cpu::Scheduled;
 use super::tensorize::{Origins, quantize_i8};
-use crate::target::CpuTarget;
 
 /// What a kernel writes besides its root.
 #[derive(Clone, Debug, Default)]
 pub struct Joint {
     /// Tensors of the root's shape that the root is computed from, in the order of the graph.
     pub companions: Vec<BufferId>,
+    /// Tensors with an element for each row of the root, in the order of the graph.
+    pub per_row: Vec<BufferId>,
     /// The int8 numbers of the root's rows, and their scales.
     pub quantised: Option<[BufferId; 2]>,
 }
 
 /// Nothing besides the root.
-pub static ALONE: Joint = Joint { companions: Vec::new(), quantised: None };
+pub static ALONE: Joint = Joint { companions: Vec::new(), per_row: Vec::new(), quantised: None };
 
 impl Joint {
     /// True if the kernel writes its root and nothing else.
     pub fn is_alone(&self) -> bool {
-        self.companions.is_empty() && self.quantised.is_none()
+        self.companions.is_empty() && self.per_row.is_empty() && self.quantised.is_none()
     }
 
     /// Everything that the kernel writes.
     pub fn outputs(&self, root: &[BufferId]) -> Vec<BufferId> {
-        self.companions.iter().chain(root).chain(self.quantised.iter().flatten()).copied().collect()
+        let beside = self.quantised.iter().flatten().chain(&self.per_row);
+        self.companions.iter().chain(root).chain(beside).copied().collect()
     }
 
     /// Sees all that is written as what the root is seen as: a matrix, or several.
@@ -67,33 +69,82 @@ impl Joint {
     }
 }
 
-/// A way to emit the kernel of a stage with something besides; or the tensor that is in the way.
-pub type Emit<'a> = dyn Fn(&Stage, &Joint, &Goal<'_>) -> Result<Scheduled, BufferId> + 'a;
+/// A way to emit the kernel of a stage that is no placeholder, with something besides.
+///
+/// # Errors
+/// With the tensor that must be kept for it, or that is in the way of doing both in one kernel.
+pub type Emit<'a> = dyn Fn(&Stage, &Joint) -> Result<Scheduled, BufferId> + 'a;
 
 /// What is known when kernels are joined.
 pub struct Joining<'a> {
     /// The stages.
     pub graph: &'a Graph,
-    /// What made their tensors.
-    pub origins: &'a Origins,
+    /// What made their tensors, where the schedules quantise rows by an intrinsic.
+    pub origins: Option<&'a Origins>,
     /// The results of the whole graph.
     pub outputs: &'a [BufferId],
-    /// What the kernels are for.
-    pub target: &'a CpuTarget,
-    /// The bound on the time of their tiles.
-    pub bound: Option<Duration>,
+    /// The longest row, in elements, for which the schedules write one element besides.
+    pub longest_row: usize,
 }
 
 impl Joining<'_> {
+    /// One kernel for each kept tensor that is needed, or for several of them where one kernel can
+    /// write them.
+    ///
+    /// # Errors
+    /// With the tensor that must be kept besides.
+    pub fn schedule(&self, emit: &Emit<'_>) -> Result<Vec<Scheduled>, BufferId> {
+        let joined = self.kernels(emit, self.outputs.len() > 1)?;
+        if self.is_in_order(&joined) { Ok(joined) } else { self.kernels(emit, false) }
+    }
+
+    /// The kernels of all needed tensors, last to first and then turned round.
+    fn kernels(&self, emit: &Emit<'_>, join: bool) -> Result<Vec<Scheduled>, BufferId> {
+        let mut needed: BTreeSet<BufferId> = self.outputs.iter().copied().collect();
+        let mut written = BTreeSet::new();
+        let mut kernels: Vec<Scheduled> = Vec::new();
+        for stage in self.graph.stages.iter().rev() {
+            let is_needed = stage.outputs.iter().any(|b| needed.contains(b) && !written.contains(b));
+            if !is_needed || matches!(stage.kind, StageKind::Placeholder) {
+                continue;
+            }
+            let quantising = || self.quantising(stage.outputs[0], emit, &written);
+            let kernel = match join.then(quantising).flatten() {
+                Some(kernel) => kernel,
+                None => {
+                    let alone = emit(stage, &ALONE)?;
+                    let more = |kernel| self.with_more(stage, kernel, Joint::default(), emit, &written);
+                    if join { more(alone) } else { alone }
+                }
+            };
+            needed.extend(&kernel.inputs);
+            written.extend(kernel.outputs.iter().copied());
+            kernels.push(kernel);
+        }
+        kernels.reverse();
+        Ok(kernels)
+    }
+
+    /// True if every kernel finds what it reads.
+    fn is_in_order(&self, kernels: &[Scheduled]) -> bool {
+        let given = self.graph.stages.iter().filter(|s| matches!(s.kind, StageKind::Placeholder));
+        let mut known: BTreeSet<BufferId> = given.flat_map(|s| s.outputs.iter().copied()).collect();
+        kernels.iter().all(|kernel| {
+            let finds = kernel.inputs.iter().all(|b| known.contains(b));
+            known.extend(&kernel.outputs);
+            finds
+        })
+    }
+
     /// The kernel that quantises rows where it computes them, if `numbers` are those of a tensor
     /// that the graph computes, with everything else that it can write.
-    pub fn quantising(
+    fn quantising(
         &self,
         numbers: BufferId,
         emit: &Emit<'_>,
         written: &BTreeSet<BufferId>,
     ) -> Option<Scheduled> {
-        let origin = self.origins.get(&numbers).filter(|o| o.op.is(&QUANTIZE_PER_TOKEN))?;
+        let origin = self.origins?.get(&numbers).filter(|o| o.op.is(&QUANTIZE_PER_TOKEN))?;
         let data = &origin.args[0];
         let (&k, _) = data.shape.split_last()?;
         let fits = data.dtype == DType::F32
@@ -103,16 +154,16 @@ impl Joining<'_> {
         let root = self.computed(data.id).filter(|_| fits)?;
         let scales =
             self.graph.stages.iter().find(|s| &*s.name == "quantize_scale" && self.reads(numbers, s))?;
-        let joint = Joint { companions: Vec::new(), quantised: Some([numbers, scales.outputs[0]]) };
+        let joint = Joint { quantised: Some([numbers, scales.outputs[0]]), ..Joint::default() };
         let kernel = self.attempt(root, &joint, emit)?;
-        Some(self.with_companions(root, kernel, joint, emit, written))
+        Some(self.with_more(root, kernel, joint, emit, written))
     }
 
     /// The kernel of a root with as many of the graph's results as it can write besides, of those
     /// that it would read otherwise and that are not `written` yet.
-    pub fn with_companions(
-        &self,
-        root: &Stage,
+    fn with_more<'s>(
+        &'s self,
+        mut root: &'s Stage,
         mut kernel: Scheduled,
         mut joint: Joint,
         emit: &Emit<'_>,
@@ -120,19 +171,19 @@ impl Joining<'_> {
     ) -> Scheduled {
         let mut refused = BTreeSet::new();
         loop {
-            let candidate = kernel.inputs.iter().rev().copied().find(|&b| {
-                self.outputs.contains(&b)
-                    && !written.contains(&b)
-                    && !refused.contains(&b)
-                    && self.is_beside(b, root)
-            });
+            let candidate = kernel
+                .inputs
+                .iter()
+                .rev()
+                .copied()
+                .find(|&b| self.outputs.contains(&b) && !written.contains(&b) && !refused.contains(&b));
             let Some(candidate) = candidate else { return kernel };
-            let mut more = joint.clone();
-            more.companions.push(candidate);
-            let place = |b: &BufferId| self.graph.stages.iter().position(|s| s.outputs.contains(b));
-            more.companions.sort_by_key(place);
-            match self.attempt(root, &more, emit) {
-                Some(found) => (kernel, joint) = (found, more),
+            let found = self.beside(candidate, root, &joint).and_then(|(root, more)| {
+                let kernel = self.attempt(root, &more, emit)?;
+                Some((root, kernel, more))
+            });
+            match found {
+                Some(found) => (root, kernel, joint) = found,
                 None => {
                     refused.insert(candidate);
                 }
@@ -140,22 +191,55 @@ impl Joining<'_> {
         }
     }
 
+    /// The root and what is besides it of a kernel that is to write a tensor too.
+    fn beside<'s>(&'s self, tensor: BufferId, root: &'s Stage, joint: &Joint) -> Option<(&'s Stage, Joint)> {
+        let stage = self.computed(tensor)?;
+        let &[of_root] = &root.outputs[..] else { return None };
+        let shape = |b: BufferId| &self.graph.buffers[b].shape[..];
+        let mut more = joint.clone();
+        if shape(tensor) == shape(of_root) {
+            more.companions.push(tensor);
+            self.sort(&mut more.companions);
+            return Some((root, more));
+        }
+        if joint.quantised.is_some() {
+            return None;
+        }
+        if self.is_row_of(shape(tensor), shape(of_root)) {
+            more.per_row.push(tensor);
+            self.sort(&mut more.per_row);
+            return Some((root, more));
+        }
+        // What was the root has an element for each row of the tensor.
+        let turned = joint.per_row.is_empty() && self.is_row_of(shape(of_root), shape(tensor));
+        let per_row = joint.outputs(&root.outputs);
+        turned.then(|| (stage, Joint { per_row, ..Joint::default() }))
+    }
+
+    /// True if a tensor of a shape has an element for each row of another: but for dimensions of
+    /// one, it has the leading dimensions, and a row is what is left.
+    fn is_row_of(&self, few: &[usize], many: &[usize]) -> bool {
+        let proper = |shape: &[usize]| shape.iter().copied().filter(|&n| n != 1).collect::<Vec<_>>();
+        let (few, many) = (proper(few), proper(many));
+        let row = many.strip_prefix(&few[..]).filter(|row| !row.is_empty());
+        row.is_some_and(|row| (1..=self.longest_row).contains(&row.iter().product()))
+    }
+
+    /// Tensors in the order of the graph.
+    fn sort(&self, tensors: &mut [BufferId]) {
+        tensors.sort_by_key(|b| self.graph.stages.iter().position(|s| s.outputs.contains(b)));
+    }
+
     /// A kernel with something besides its root, if there is one and its tiles are independent.
     fn attempt(&self, root: &Stage, joint: &Joint, emit: &Emit<'_>) -> Option<Scheduled> {
-        let kernel = fit(self.target, self.bound, &mut |goal| emit(root, joint, &goal)).ok()?;
+        let kernel = emit(root, joint).ok()?;
         let sound = verify(&kernel.func).is_ok() && independent(&kernel.func).is_ok();
         sound.then_some(kernel)
     }
 
-    /// The compute that makes a tensor.
+    /// The compute that makes a tensor, and nothing else.
     fn computed(&self, tensor: BufferId) -> Option<&Stage> {
         self.graph.stages.iter().find(|s| s.outputs == [tensor] && matches!(s.kind, StageKind::Compute(_)))
-    }
-
-    /// True if a tensor is computed alone, and has the root's shape.
-    fn is_beside(&self, tensor: BufferId, root: &Stage) -> bool {
-        let shape = |b: BufferId| &self.graph.buffers[b].shape;
-        self.computed(tensor).is_some() && shape(tensor) == shape(root.outputs[0])
     }
 
     /// True if the stage of a tensor reads what another stage makes.

@@ -293,6 +293,9 @@ impl<'a> Nest<'a> {
         if let ExprKind::Load(buffer, indices) = placed.kind()
             && self.reductions.contains_key(buffer)
         {
+            if let Some(value) = self.at_hand(*buffer, indices) {
+                return Ok(value);
+            }
             if guarded {
                 return Err(Refusal::Guarded(*buffer));
             }
@@ -335,6 +338,13 @@ impl<'a> Nest<'a> {
         levels.max().unwrap_or(self.floor).max(self.floor)
     }
 
+    /// An element of a reduction that was computed in an open loop.
+    fn at_hand(&self, tensor: BufferId, indices: &[Expr]) -> Option<Expr> {
+        let mut reduced = self.frames.iter().flat_map(|f| &f.reduced);
+        let (.., value) = reduced.find(|(t, at, _)| *t == tensor && at == indices)?;
+        Some(value.clone())
+    }
+
     /// Computes an element of a reduction at the outermost loop where its indices are known.
     fn compute_at(&mut self, tensor: BufferId, indices: &[Expr], source: &Expr) -> Result<Expr, Refusal> {
         let level = indices.iter().map(|i| self.level_of(i)).max().unwrap_or(self.floor);
@@ -343,10 +353,6 @@ impl<'a> Nest<'a> {
         if known.clone().any(|(axis, extent)| *extent > 1 && !used.contains(axis)) {
             let axes = known.map(|a| a.0).filter(|a| used.contains(a)).collect();
             return Err(Refusal::Repeated { tensor, axes });
-        }
-        let reduced = self.frames[..=level].iter().flat_map(|f| &f.reduced);
-        if let Some((.., value)) = reduced.clone().find(|(t, at, _)| *t == tensor && at == indices) {
-            return Ok(value.clone());
         }
         let (compute, reduce, result) = self.reductions[&tensor];
         let inner = self.frames.split_off(level + 1);

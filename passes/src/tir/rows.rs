@@ -368,7 +368,7 @@ pub fn emit_elements(
     let bodies: Vec<Expr> = match &sums {
         Some((Some(tensor), acc, j)) => {
             let sum = nest.element(*acc, j.clone());
-            rows.pointwise.bodies.iter().map(|body| replace_load(body, *tensor, &sum)).collect()
+            replace_loads(&rows.pointwise.bodies, *tensor, &sum)
         }
         _ => rows.pointwise.bodies.clone(),
     };
@@ -378,17 +378,9 @@ pub fn emit_elements(
     Ok(())
 }
 
-/// The expression with every load of `tensor` replaced.
-pub fn replace_load(expr: &Expr, tensor: BufferId, by: &Expr) -> Expr {
-    let mut done: std::collections::BTreeMap<usize, Expr> = Default::default();
-    for node in nodes(expr) {
-        let value = match node.kind() {
-            ExprKind::Load(b, _) if *b == tensor => by.clone(),
-            _ => super::inline::rebuild(&node, &mut |e| done[&e.key()].clone()),
-        };
-        done.insert(node.key(), value);
-    }
-    done[&expr.key()].clone()
+/// The expressions with every load of `tensor` replaced; they go on sharing what they share.
+pub fn replace_loads(exprs: &[Expr], tensor: BufferId, by: &Expr) -> Vec<Expr> {
+    super::tensorize::replace_all_loads(exprs, &mut |b, _| (b == tensor).then(|| by.clone()))
 }
 
 /// Stores an element of each result.

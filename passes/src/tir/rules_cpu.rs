@@ -19,7 +19,7 @@ use super::checkpoint::{Goal, fit};
 use super::collapse::{Pointwise, collapse};
 use super::held::held_tensors;
 use super::inline::{Env, Inliner, nodes};
-use super::joint::{ALONE, Joining, Joint};
+use super::joint::{Joining, Joint};
 use super::nest::{Nest, Refusal};
 use super::rows::{Rows, emit_rows};
 use super::split::split_divided;
@@ -69,7 +69,10 @@ pub fn schedule(
     kept.extend(must_keep(graph, &tensorized));
     loop {
         let found = Found { name, graph, origins, tensorized: &tensorized, kept: &kept };
-        match try_schedule(&found, outputs, target, bound) {
+        let emit =
+            |stage: &Stage, joint: &Joint| fit(target, bound, &mut |goal| found.emit(stage, joint, &goal));
+        let joining = Joining { graph, origins: Some(origins), outputs, longest_row: 0 };
+        match joining.schedule(&emit) {
             Ok(kernels) => return Ok(kernels),
             Err(tensor) => {
                 if !kept.insert(tensor) {
@@ -150,58 +153,6 @@ struct Found<'a> {
     origins: &'a Origins,
     tensorized: &'a Tensorized,
     kept: &'a BTreeSet<BufferId>,
-}
-
-/// One kernel for each kept tensor that is needed, or for several of them where one kernel can
-/// write them; or the tensor that must be kept besides.
-fn try_schedule(
-    found: &Found<'_>,
-    outputs: &[BufferId],
-    target: &CpuTarget,
-    bound: Option<Duration>,
-) -> Result<Vec<Scheduled>, BufferId> {
-    let joining = Joining { graph: found.graph, origins: found.origins, outputs, target, bound };
-    let joined = kernels(found, &joining, outputs.len() > 1)?;
-    if is_in_order(found.graph, &joined) { Ok(joined) } else { kernels(found, &joining, false) }
-}
-
-/// The kernels of all needed tensors, last to first and then turned round.
-fn kernels(found: &Found<'_>, joining: &Joining<'_>, join: bool) -> Result<Vec<Scheduled>, BufferId> {
-    let mut needed: BTreeSet<BufferId> = joining.outputs.iter().copied().collect();
-    let mut written = BTreeSet::new();
-    let mut kernels: Vec<Scheduled> = Vec::new();
-    let emit = |stage: &Stage, joint: &Joint, goal: &Goal<'_>| found.emit(stage, joint, goal);
-    for stage in found.graph.stages.iter().rev() {
-        let is_needed = stage.outputs.iter().any(|b| needed.contains(b) && !written.contains(b));
-        if !is_needed || matches!(stage.kind, StageKind::Placeholder) {
-            continue;
-        }
-        let quantising = || joining.quantising(stage.outputs[0], &emit, &written);
-        let kernel = match join.then(quantising).flatten() {
-            Some(kernel) => kernel,
-            None => {
-                let alone = fit(joining.target, joining.bound, &mut |goal| found.emit(stage, &ALONE, &goal))?;
-                let more = |kernel| joining.with_companions(stage, kernel, Joint::default(), &emit, &written);
-                if join { more(alone) } else { alone }
-            }
-        };
-        needed.extend(&kernel.inputs);
-        written.extend(kernel.outputs.iter().copied());
-        kernels.push(kernel);
-    }
-    kernels.reverse();
-    Ok(kernels)
-}
-
-/// True if every kernel finds what it reads.
-fn is_in_order(graph: &Graph, kernels: &[Scheduled]) -> bool {
-    let given = graph.stages.iter().filter(|s| matches!(s.kind, StageKind::Placeholder));
-    let mut known: BTreeSet<BufferId> = given.flat_map(|s| s.outputs.iter().copied()).collect();
-    kernels.iter().all(|kernel| {
-        let finds = kernel.inputs.iter().all(|b| known.contains(b));
-        known.extend(&kernel.outputs);
-        finds
-    })
 }
 
 impl Found<'_> {

@@ -408,7 +408,7 @@ fn replace_loads(expr: &Expr, f: &mut dyn FnMut(BufferId, &[Expr]) -> Option<Exp
 }
 
 /// As [`replace_loads`], of several expressions, which go on sharing what they share.
-fn replace_all_loads(exprs: &[Expr], f: &mut dyn FnMut(BufferId, &[Expr]) -> Option<Expr>) -> Vec<Expr> {
+pub fn replace_all_loads(exprs: &[Expr], f: &mut dyn FnMut(BufferId, &[Expr]) -> Option<Expr>) -> Vec<Expr> {
     let mut done: BTreeMap<usize, Expr> = BTreeMap::new();
     for node in exprs.iter().flat_map(nodes) {
         if done.contains_key(&node.key()) {

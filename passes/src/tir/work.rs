@@ -11,6 +11,10 @@ const SCALAR: u64 = 8;
 /// What a function that is a polynomial counts, in operations.
 const TRANSCENDENTAL: u64 = 12;
 
+/// Multiply-adds of each thread in the products that threads of a GPU do together, or four bytes at
+/// once, by the names' beginnings.
+const PRODUCTS: [(&str, u64); 3] = [("mma_m16n8k32", 128), ("mma_m16n8k16", 64), ("dp4a_16", 16)];
+
 /// Scalar operations of all tiles, eight at once counting as eight times less in vectors; loops
 /// whose extent is not constant count as their longest.
 pub fn of(func: &PrimFunc) -> u64 {
@@ -38,7 +42,10 @@ fn statement(stmt: &Stmt, weight: u64) -> u64 {
             weight.saturating_mul(total(indices).saturating_add(expression(value)).saturating_add(1))
         }
         // The sizes come first; the units of an intrinsic do several operations at once.
-        Stmt::Intrin { params, .. } => params.iter().take(3).map(longest).fold(1, u64::saturating_mul),
+        Stmt::Intrin { name, params, .. } => {
+            let product = PRODUCTS.iter().find(|(stem, _)| name.starts_with(stem));
+            params.iter().take(3).map(longest).fold(product.map_or(1, |(_, n)| *n), u64::saturating_mul)
+        }
         Stmt::Checkpoint | Stmt::Barrier => 0,
     }
 }

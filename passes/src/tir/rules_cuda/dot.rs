@@ -6,9 +6,9 @@ use fermata_ir::types::DType;
 
 use super::super::inline::Env;
 use super::super::nest::{Nest, Refusal};
-use super::super::rows::{Rows, replace_load, store};
+use super::super::rows::{Rows, store};
 use super::super::rules_cpu::Scheduled;
-use super::gemm::{Product, extent, var};
+use super::gemm::{Product, extent, results, var};
 use super::narrow::{
     COPY_BYTES, ROW_BYTES, Transfer, call, close, emit_results, fill, open_grid, row, rows_in_memory, stage,
 };
@@ -142,15 +142,8 @@ pub fn emit_columns(mut nest: Nest<'_>, rows: &Rows<'_>, product: &Product) -> R
         nest.bind_axes(&own, at);
     }
     let sum = nest.element(sums, i);
-    let value = match product.tensor {
-        None => sum,
-        Some(tensor) => {
-            let body = replace_load(&rows.pointwise.bodies[0], tensor, &sum);
-            let body = nest.inliner().instantiate(&body, &env);
-            nest.place(&body)?
-        }
-    };
-    store(&mut nest, rows, &env, vec![value]);
+    let values = results(&mut nest, rows, product, &env, sum)?;
+    store(&mut nest, rows, &env, values);
     (0..2).for_each(|_| nest.close());
     Ok(close(nest, rows))
 }

@@ -14,7 +14,7 @@ use fermata_ir::types::DType;
 
 use super::super::inline::{Env, Inliner, nodes};
 use super::super::nest::{BlockThreads, Nest, Refusal, is_contiguous};
-use super::super::rows::{Rows, close_kernel, replace_load, store};
+use super::super::rows::{Rows, close_kernel, replace_loads, store};
 use super::super::rules_cpu::{Scheduled, reduced_tensors};
 
 /// Rows and columns of a tile.
@@ -114,11 +114,10 @@ fn only_reduction<'a>(
     reduced: &BTreeSet<BufferId>,
     rows: &Rows<'_>,
 ) -> Option<(BufferId, &'a Compute)> {
-    let [body] = &rows.pointwise.bodies[..] else { return None };
     let identity: Vec<Expr> =
         rows.pointwise.axes.iter().map(|a| if a.extent == 1 { Expr::int(0) } else { a.expr() }).collect();
     let mut found = BTreeSet::new();
-    for node in nodes(body) {
+    for node in rows.pointwise.bodies.iter().flat_map(nodes) {
         if let ExprKind::Load(b, indices) = node.kind()
             && reduced.contains(b)
         {
@@ -285,14 +284,25 @@ fn emit_results(nest: &mut Nest<'_>, rows: &Rows<'_>, product: &Product, tile: &
     let unit = rows.pointwise.axes.iter().filter(|a| a.extent == 1);
     let env: Env = unit.map(|a| (a.var, Expr::int(0))).collect();
     let sum = nest.element(tile.acc, i * PER_THREAD + j);
-    let value = match product.tensor {
-        None => sum,
-        Some(tensor) => {
-            let body = nest.inliner().instantiate(&rows.pointwise.bodies[0], &env);
-            nest.place(&replace_load(&body, tensor, &sum))?
-        }
-    };
-    store(nest, rows, &env, vec![value]);
+    let values = results(nest, rows, product, &env, sum)?;
+    store(nest, rows, &env, values);
     (0..3).for_each(|_| nest.close());
     Ok(())
+}
+
+/// The elements of the results at a place, `sum` being that of the product.
+///
+/// # Errors
+/// If the elementwise body reads what cannot be computed in it.
+pub fn results(
+    nest: &mut Nest<'_>,
+    rows: &Rows<'_>,
+    product: &Product,
+    env: &Env,
+    sum: Expr,
+) -> Result<Vec<Expr>, Refusal> {
+    let Some(tensor) = product.tensor else { return Ok(vec![sum]) };
+    let bodies = replace_loads(&rows.pointwise.bodies, tensor, &sum);
+    let bodies = nest.inliner().instantiate_all(bodies.iter(), env);
+    nest.place_all(&bodies)
 }

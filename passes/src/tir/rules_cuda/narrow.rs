@@ -9,11 +9,12 @@
 use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Range, Region, Scope, Stmt};
 use fermata_ir::types::DType;
 
+use super::super::collapse::Pointwise;
 use super::super::inline::Env;
 use super::super::nest::{BlockThreads, Nest, Refusal};
-use super::super::rows::{Rows, close_kernel, replace_load};
+use super::super::rows::{Rows, close_kernel, store};
 use super::super::rules_cpu::Scheduled;
-use super::gemm::{Factor, Product, extent, var};
+use super::gemm::{Factor, Product, extent, results, var};
 
 /// Bytes of a row that are in shared memory at a time.
 pub const ROW_BYTES: usize = 64;
@@ -282,10 +283,14 @@ fn fill_elements(
 /// Where a thread's result lies: its place among the thread's sums, its row and its column.
 pub type Places<'p> = dyn Fn(&mut Nest<'_>) -> (usize, Expr, [Expr; 2]) + 'p;
 
-/// The results of a thread, after the elementwise body, each computed before the first is stored:
-/// so that what rows and columns share is read once. `open` opens the loops over them and gives how
-/// many, the place of the sum, and its row and column; columns past the end, and rows, are left out
-/// if a tile of this size may have any.
+/// Outputs that are computed before the first of them is stored: more would not leave registers for
+/// the sums.
+const OUTPUTS_AT_ONCE: usize = 2;
+
+/// The results of a thread, after the elementwise body, a few outputs at a time, each computed before
+/// the first is stored: so that what rows and columns share is read once. `open` opens the loops over
+/// them and gives how many, the place of the sum, and its row and column; columns past the end, and
+/// rows, are left out if a tile of this size may have any.
 ///
 /// # Errors
 /// If the elementwise body reads what cannot be computed in it.
@@ -293,13 +298,32 @@ pub fn emit_results(
     nest: &mut Nest<'_>,
     rows: &Rows<'_>,
     product: &Product,
+    sums: (BufferId, usize),
+    tile: [usize; 2],
+    open: &Places<'_>,
+) -> Result<(), Refusal> {
+    let Pointwise { axes, bodies, outputs } = rows.pointwise;
+    for (bodies, outputs) in bodies.chunks(OUTPUTS_AT_ONCE).zip(outputs.chunks(OUTPUTS_AT_ONCE)) {
+        let few = Pointwise { axes: axes.clone(), bodies: bodies.to_vec(), outputs: outputs.to_vec() };
+        emit_outputs(nest, &Rows { pointwise: &few, ..*rows }, product, sums, tile, open)?;
+    }
+    Ok(())
+}
+
+/// As [`emit_results`], of so few outputs that all are computed before the first is stored.
+fn emit_outputs(
+    nest: &mut Nest<'_>,
+    rows: &Rows<'_>,
+    product: &Product,
     (acc, count): (BufferId, usize),
     tile: [usize; 2],
     open: &Places<'_>,
 ) -> Result<(), Refusal> {
-    let output = rows.pointwise.outputs[0];
-    let dtype = nest.func.buffers[output].dtype;
-    let results = nest.local("result", &[count], dtype);
+    let mut kept = Vec::new();
+    for output in &rows.pointwise.outputs {
+        let dtype = nest.func.buffers[*output].dtype;
+        kept.push(nest.local("result", &[count], dtype));
+    }
     for stores in [false, true] {
         nest.open_note(if stores { "store the results" } else { "compute the results" });
         let (mut opened, place, at) = open(nest);
@@ -317,19 +341,12 @@ pub fn emit_results(
             nest.bind_axes(&own, i);
         }
         if stores {
-            let value = nest.element(results, place);
-            super::super::rows::store(nest, rows, &env, vec![value]);
+            let values = kept.iter().map(|&kept| nest.element(kept, place.clone())).collect();
+            store(nest, rows, &env, values);
         } else {
             let sum = nest.element(acc, place.clone());
-            let value = match product.tensor {
-                None => sum,
-                Some(tensor) => {
-                    let body = replace_load(&rows.pointwise.bodies[0], tensor, &sum);
-                    let body = nest.inliner().instantiate(&body, &env);
-                    nest.place(&body)?
-                }
-            };
-            nest.store_element(results, place, value);
+            let values = results(nest, rows, product, &env, sum)?;
+            kept.iter().zip(values).for_each(|(&kept, v)| nest.store_element(kept, place.clone(), v));
         }
         (0..opened).for_each(|_| nest.close());
     }
