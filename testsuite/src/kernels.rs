@@ -23,7 +23,7 @@ use fermata_passes::manager::{self, Options};
 use fermata_passes::pass::OptionValue;
 use fermata_passes::pipeline::Pipeline;
 use fermata_passes::relay::quantize::Scheme;
-use fermata_passes::target::Target;
+use fermata_passes::target::{CUDA_SMS, CudaTarget, Target};
 use fermata_runtime::exec::Session;
 use fermata_testsuite::preempt::models::random_inputs;
 
@@ -59,6 +59,15 @@ pub(crate) struct Args {
     /// Write the table into BENCHMARKS.md
     #[arg(long, requires = "time")]
     update: bool,
+    /// Count for a GPU instead: `cuda:sm_90`
+    #[arg(long, value_name = "TARGET", conflicts_with = "time", value_parser = gpu)]
+    target: Option<CudaTarget>,
+}
+
+/// The GPU of a text.
+fn gpu(text: &str) -> Result<CudaTarget, String> {
+    let names = || CUDA_SMS.map(|sm| CudaTarget { sm }.to_string()).join(", ");
+    CudaTarget::parse(text).ok_or_else(|| format!("expected one of {}", names()))
 }
 
 /// A model to group twice.
@@ -138,7 +147,7 @@ pub(crate) fn command(args: &Args) -> io::Result<bool> {
     for subject in subjects(wanted)? {
         let row = match args.time {
             true => timed(&subject, args),
-            false => counted(&subject),
+            false => counted(&subject, &args.target.map_or_else(Target::default, Target::from)),
         };
         match row {
             Ok(row) => {
@@ -163,13 +172,14 @@ fn messages(errors: Diagnostics) -> Vec<String> {
 }
 
 /// The row of a model that is only counted, for a target that does not depend on this machine.
-fn counted(subject: &Subject) -> Result<String, Vec<String>> {
+fn counted(subject: &Subject, target: &Target) -> Result<String, Vec<String>> {
+    let options = Options { target: target.clone(), ..Options::default() };
     let mut row = format!("| {} |", subject.name);
     for mode in MODES {
         let mut module = subject.module().map_err(messages)?;
         let pipeline = subject.pipeline(mode).map_err(messages)?;
-        let count = manager::run(&mut module, &pipeline, &Options::default(), &mut [])
-            .and_then(|_| lower(&module, &Target::default()));
+        let count =
+            manager::run(&mut module, &pipeline, &options, &mut []).and_then(|_| lower(&module, target));
         let _ = write!(row, " {} |", launches(&count.map_err(messages)?));
     }
     row.push('\n');

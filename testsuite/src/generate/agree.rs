@@ -19,7 +19,7 @@ use fermata_ir::tensor::Tensor;
 use fermata_passes::lower::{self, plan};
 use fermata_passes::manager::{self, Options};
 use fermata_passes::pipeline::{Level, standard};
-use fermata_passes::target::{CpuFeatures, CpuTarget};
+use fermata_passes::target::{CpuFeatures, CpuTarget, CudaTarget, Target};
 use fermata_runtime::detect;
 use fermata_runtime::device::Device;
 use fermata_runtime::device::cpu::Pool;
@@ -39,7 +39,12 @@ pub enum On {
     Threads(usize),
     /// Three simulated workers in an order that the seed decides.
     Simulated(u64),
+    /// Blocks of a GPU of this compute capability, on the evaluator with CUDA's semantics.
+    Blocks(u32),
 }
+
+/// Compute capabilities whose schedules differ.
+const SMS: [u32; 3] = [75, 80, 90];
 
 /// A way to compile and run a program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,33 +63,39 @@ pub struct Treatment {
 const BOUNDS: [u64; 4] = [0, 5_000, 1_000, 100];
 
 impl Treatment {
-    /// Every level on every device.
+    /// Every level on every device of this machine, and every level that fuses on a GPU.
     pub fn all(seed: u64) -> Vec<Treatment> {
         let devices = [On::Threads(1), On::Threads(2), On::Simulated(seed)];
         let each = |level: u8| {
             let portable = level == 3;
             devices.map(|on| Treatment { level, portable, on, bound_ns: BOUNDS[usize::from(level)] })
         };
-        (0..=3).flat_map(each).collect()
+        let blocks = (1..).zip(SMS).map(|(level, sm)| Treatment::on_blocks(level, sm));
+        (0..=3).flat_map(each).chain(blocks).collect()
+    }
+
+    /// A GPU's kernels, which know no bound.
+    fn on_blocks(level: u8, sm: u32) -> Treatment {
+        Treatment { level, portable: false, on: On::Blocks(sm), bound_ns: 0 }
     }
 
     /// One of them.
     pub fn random(rng: &mut Rng) -> Treatment {
         let on = [On::Threads(1), On::Threads(2), On::Simulated(rng.bits())];
         let (level, portable, on) = (rng.below(4) as u8, rng.chance(1, 4), *rng.pick(&on));
+        if rng.chance(1, 4) {
+            return Treatment::on_blocks(level, *rng.pick(&SMS));
+        }
         Treatment { level, portable, on, bound_ns: *rng.pick(&BOUNDS) }
     }
 
-    fn target(self) -> CpuTarget {
-        let host = detect::host();
-        CpuTarget { features: if self.portable { CpuFeatures::default() } else { host.features }, ..host }
-    }
-
-    fn device(self) -> Box<dyn Device + Send> {
-        match self.on {
-            On::Threads(count) => Box::new(Pool::new(count, false)),
-            On::Simulated(seed) => Box::new(Simulated::new(3, seed, 7)),
+    fn target(self) -> Target {
+        if let On::Blocks(sm) = self.on {
+            return CudaTarget { sm }.into();
         }
+        let host = detect::host();
+        let features = if self.portable { CpuFeatures::default() } else { host.features };
+        CpuTarget { features, ..host }.into()
     }
 }
 
@@ -101,6 +112,7 @@ impl fmt::Display for Treatment {
         match self.on {
             On::Threads(1) | On::Simulated(_) => Ok(()),
             On::Threads(count) => write!(f, " --threads {count}"),
+            On::Blocks(sm) => write!(f, " --device tir --target {}", CudaTarget { sm }),
         }
     }
 }
@@ -146,7 +158,7 @@ pub fn check(program: &Program, treatments: &[Treatment]) -> Result<Verdict, Fau
     for &treatment in treatments {
         let fault = |message| Fault { treatment, message };
         let known =
-            code.take().filter(|(t, _)| (t.level, t.portable) == (treatment.level, treatment.portable));
+            code.take().filter(|(t, _)| (t.level, t.target()) == (treatment.level, treatment.target()));
         let compiled = match known {
             Some((_, compiled)) => compiled,
             None => match guarded(|| compile(program, treatment)).map_err(fault)? {
@@ -184,18 +196,23 @@ pub fn evaluate(module: &Module, inputs: &[Tensor]) -> Result<Vec<Tensor>, Diagn
     Ok(found)
 }
 
-type Compiled = (plan::Program, Vec<CompiledKernel>);
+/// A plan, and the code of its kernels where this machine runs them.
+struct Compiled {
+    program: plan::Program,
+    kernels: Option<(Vec<CompiledKernel>, CpuFeatures)>,
+}
 
 fn compile(program: &Program, treatment: Treatment) -> Result<Compiled, Diagnostics> {
     let target = treatment.target();
     let mut module = specialised(program)?;
-    let options = Options { target: target.clone().into(), ..Options::default() };
+    let options = Options { target: target.clone(), ..Options::default() };
     manager::run(&mut module, &standard(Level(treatment.level)), &options, &mut [])?;
     let bound = (treatment.bound_ns > 0).then(|| Duration::from_nanos(treatment.bound_ns));
-    let program = lower::lower_within(&module, &target.clone().into(), bound)?;
+    let program = lower::lower_within(&module, &target, bound)?;
+    let Target::Cpu(cpu) = target else { return Ok(Compiled { program, kernels: None }) };
     let funcs: Vec<_> = program.kernels.values().map(|k| &*k.func).collect();
-    let kernels = compile_all(&funcs, &target)?;
-    Ok((program, kernels))
+    let kernels = compile_all(&funcs, &cpu)?;
+    Ok(Compiled { program, kernels: Some((kernels, cpu.features)) })
 }
 
 /// The program with its dimensions bound to those of the inputs.
@@ -210,12 +227,17 @@ fn specialised(program: &Program) -> Result<Module, Diagnostics> {
 }
 
 fn execute(
-    (program, kernels): &Compiled,
+    Compiled { program, kernels }: &Compiled,
     treatment: Treatment,
     inputs: &[Tensor],
 ) -> Result<Vec<Tensor>, Diagnostic> {
-    let features = treatment.target().features;
-    Session::on_device(program.clone(), kernels.clone(), treatment.device(), features)?.run(inputs)
+    let device: Box<dyn Device + Send> = match treatment.on {
+        On::Threads(count) => Box::new(Pool::new(count, false)),
+        On::Simulated(seed) => Box::new(Simulated::new(3, seed, 7)),
+        On::Blocks(_) => return lower::eval::run(program, inputs),
+    };
+    let (kernels, features) = kernels.clone().unwrap_or_default();
+    Session::on_device(program.clone(), kernels, device, features)?.run(inputs)
 }
 
 /// What was refused; a fault if the compiler itself broke a rule.
