@@ -26,6 +26,7 @@ pub use bind::{bind_dims, bind_shapes, symbolic_dims};
 pub(crate) use call::op_diagnostic;
 pub use call::{check_call, substitute};
 pub use op::{check_attrs, check_call_shape, infer_op};
+pub(crate) use relate::Satisfied;
 pub use relate::{compatible, is_well_formed, join};
 
 use crate::diag::{Diagnostic, Diagnostics};

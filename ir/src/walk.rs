@@ -4,8 +4,10 @@
 //! every traversal here keeps its own stack. Each visits a shared node once. The order of
 //! children is the order of evaluation: callee, arguments; condition, branches; value, body.
 
+mod recursion;
 mod rewrite;
 
+pub use recursion::{CallGraph, recursive_lets};
 pub use rewrite::{map_children, rewrite, rewrite_module};
 
 use smallvec::SmallVec;
@@ -109,16 +111,14 @@ pub fn map_pattern_vars(pattern: &mut MatchPattern, mut f: impl FnMut(VarId) -> 
 ///
 /// Enters functions, lets, branches and arms; does not follow references to globals.
 pub fn post_order(module: &Module, roots: &[ExprId]) -> Vec<ExprId> {
-    let mut walk = PostOrder::default();
-    roots.iter().for_each(|&root| walk.visit(module, root, |_| true));
-    walk.order
+    let (mut walk, mut order) = (Walk::default(), Vec::new());
+    roots.iter().for_each(|&root| walk.visit(module, root, |_| true, &mut order));
+    order
 }
 
 /// As [`post_order`], without entering the bodies of functions: what one activation evaluates.
 pub fn post_order_in_scope(module: &Module, root: ExprId) -> Vec<ExprId> {
-    let mut walk = PostOrder::default();
-    walk.visit(module, root, |expr| !matches!(expr, Expr::Func(_)));
-    walk.order
+    Walk::default().post_order(module, root, |expr| !matches!(expr, Expr::Func(_)))
 }
 
 /// Every expression that a live global function reaches; functions in order of their names.
@@ -127,31 +127,56 @@ pub fn reachable(module: &Module) -> Vec<ExprId> {
     post_order(module, &roots)
 }
 
-/// The state of a post-order walk; one walk may have several roots.
+/// A post-order walk of several roots, one after the other: in time for all of them that is
+/// proportional to the program, however many they are.
 #[derive(Default)]
-struct PostOrder {
+pub struct Walk {
     seen: EntitySet<ExprId>,
-    order: Vec<ExprId>,
 }
 
-impl PostOrder {
-    /// Appends what `root` reaches and no earlier root did, entering only where `enter` says so.
-    fn visit(&mut self, module: &Module, root: ExprId, enter: impl Fn(&Expr) -> bool) {
+impl Walk {
+    /// What `root` reaches and no earlier root did, each once, operands before their users; the operands
+    /// of those that `enter` says no of are left out.
+    pub fn post_order(
+        &mut self,
+        module: &Module,
+        root: ExprId,
+        enter: impl Fn(&Expr) -> bool,
+    ) -> Vec<ExprId> {
+        let mut order = Vec::new();
+        self.visit(module, root, enter, &mut order);
+        order
+    }
+
+    fn visit(
+        &mut self,
+        module: &Module,
+        root: ExprId,
+        enter: impl Fn(&Expr) -> bool,
+        order: &mut Vec<ExprId>,
+    ) {
         let mut stack = vec![(root, false)];
         while let Some((id, done)) = stack.pop() {
             if done {
-                self.order.push(id);
+                order.push(id);
                 continue;
             }
             if !self.seen.insert(id) {
                 continue;
             }
-            stack.push((id, true));
             let expr = &module.exprs[id];
+            let at = stack.len();
+            stack.push((id, true));
             if enter(expr) {
-                let first = stack.len();
                 for_each_child(expr, |child| stack.push((child, false)));
-                stack[first..].reverse();
+            }
+            match stack.len() - at {
+                // A leaf needs no second visit.
+                1 => {
+                    stack.pop();
+                    order.push(id);
+                }
+                _ => stack[at + 1..].reverse(),
             }
         }
     }

@@ -30,7 +30,6 @@ const HASHED: &[(&str, &str)] = &[
     ("ir/src/tir/access.rs", "asked whether it holds a key"),
     ("ir/src/tir/equal.rs", "pairs are looked up"),
     ("ir/src/tir/eval/compile.rs", "slots are looked up"),
-    ("ir/src/tir/interval.rs", "bounds are looked up"),
     ("ir/src/tir/names.rs", "names are looked up"),
     ("ir/src/tir/parse/cursor.rs", "names are looked up"),
     ("ir/src/tir/visit.rs", "substitutes are looked up"),

@@ -7,7 +7,7 @@ use crate::diag::{Code, Diagnostic, Diagnostics, nearest};
 use crate::expr::{Expr, GlobalId, Module, VarId};
 use crate::tensor::byte_len;
 use crate::types::{Dim, FuncType, TensorType, Type};
-use crate::walk;
+use crate::walk::{self, CallGraph};
 
 /// Replaces named dimensions by sizes everywhere, and infers the whole program again.
 ///
@@ -18,6 +18,9 @@ use crate::walk;
 /// If the program has no dimension of a name, if a tensor becomes too large, or if the program
 /// is not well typed at these sizes.
 pub fn bind_dims(module: &mut Module, sizes: &[(&str, usize)]) -> Result<(), Diagnostics> {
+    if sizes.is_empty() {
+        return Ok(());
+    }
     let sizes: BTreeMap<&str, usize> = sizes.iter().copied().collect();
     let known = symbolic_dims(module);
     let unknown: Vec<_> = sizes.keys().filter(|name| !known.contains(**name)).collect();
@@ -39,6 +42,9 @@ pub fn bind_shapes(
     global: GlobalId,
     shapes: &[(&str, Vec<usize>)],
 ) -> Result<(), Diagnostics> {
+    if shapes.is_empty() {
+        return Ok(());
+    }
     let params = module.globals[global].func.as_ref().map(|f| f.params.clone()).unwrap_or_default();
     let mut sizes = BTreeMap::new();
     for (name, shape) in shapes {
@@ -198,15 +204,11 @@ fn substitute(module: &mut Module, sizes: &BTreeMap<&str, usize>) -> Result<(), 
 /// Forgets what inference had found, as far as better can be found now, and infers.
 fn infer_again(module: &mut Module) -> Result<(), Diagnostics> {
     let order = walk::reachable(module);
-    let recursive = recursive_globals(module);
+    let (lets, globals) = (walk::recursive_lets(module), CallGraph::of(module).recursive);
     for &id in &order {
         module.types[id] = Type::Unknown;
         let Expr::Let { var, value, .. } = module.exprs[id] else { continue };
-        let free = match &module.exprs[value] {
-            Expr::Func(func) => walk::free_vars_of(module, func),
-            _ => Vec::new(),
-        };
-        if free.contains(&var) {
+        if lets.contains(var) {
             continue;
         }
         if has_unknown_dim(&module.vars[var].ty) {
@@ -220,38 +222,11 @@ fn infer_again(module: &mut Module) -> Result<(), Diagnostics> {
     }
     for (id, global) in module.globals.iter_mut() {
         if let Some(func) = &mut global.func
-            && !recursive.contains(&id)
+            && !globals.contains(&id)
             && has_unknown_dim(&func.ret)
         {
             func.ret = Type::Unknown;
         }
     }
     super::infer_module(module)
-}
-
-/// The global functions that may call themselves, directly or through others.
-pub(crate) fn recursive_globals(module: &Module) -> BTreeSet<GlobalId> {
-    let mut calls: BTreeMap<GlobalId, Vec<GlobalId>> = BTreeMap::new();
-    for (id, func) in module.functions() {
-        let body = walk::post_order(module, &[func.body]);
-        let used = body.iter().filter_map(|&e| match module.exprs[e] {
-            Expr::Global(g) => Some(g),
-            _ => None,
-        });
-        calls.insert(id, used.collect());
-    }
-    let reaches_itself = |start: GlobalId| {
-        let mut seen = BTreeSet::new();
-        let mut stack = calls[&start].clone();
-        while let Some(id) = stack.pop() {
-            if id == start {
-                return true;
-            }
-            if seen.insert(id) {
-                stack.extend(calls.get(&id).into_iter().flatten());
-            }
-        }
-        false
-    };
-    calls.keys().copied().filter(|&id| reaches_itself(id)).collect()
 }

@@ -108,7 +108,7 @@ impl Infer<'_> {
             return self.hole_of(id);
         }
         let types: Vec<Type> = types.into_iter().flatten().collect();
-        if !types.iter().all(is_known) {
+        if !types.iter().all(|ty| self.known.holds(ty, is_known)) {
             return POISON;
         }
         match op.result(&types, &call.attrs) {

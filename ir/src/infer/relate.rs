@@ -1,6 +1,9 @@
 //! When two known types fit each other.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
+
+use smallvec::SmallVec;
 
 use crate::tensor::byte_len;
 use crate::types::{Dim, FuncType, MAX_RANK, TensorType, Type};
@@ -93,6 +96,37 @@ pub(super) fn is_known(ty: &Type) -> bool {
     }
 }
 
+/// Types that are made of others and satisfied a condition. They are shared, so what has been asked
+/// of a wide tuple once needs no second look at each of its uses.
+#[derive(Default)]
+pub(crate) struct Satisfied {
+    /// Where they lie.
+    seen: BTreeSet<usize>,
+    /// Keeps them there.
+    kept: Vec<Type>,
+}
+
+impl Satisfied {
+    /// True if the type satisfies the condition.
+    pub(crate) fn holds(&mut self, ty: &Type, condition: impl FnOnce(&Type) -> bool) -> bool {
+        let address = match ty {
+            Type::Unknown | Type::Tensor(_) | Type::Var(_) => return condition(ty),
+            Type::Tuple(fields) | Type::Adt(_, fields) => fields.as_ptr().addr(),
+            Type::Func(func) => Arc::as_ptr(func).addr(),
+            Type::Ref(inner) => Arc::as_ptr(inner).addr(),
+        };
+        if self.seen.contains(&address) {
+            return true;
+        }
+        let holds = condition(ty);
+        if holds {
+            self.seen.insert(address);
+            self.kept.push(ty.clone());
+        }
+        holds
+    }
+}
+
 /// True if a type is known, within the limits of nesting and size, and so are its tensors.
 pub fn is_well_formed(ty: &Type) -> bool {
     let mut stack = vec![ty];
@@ -104,7 +138,7 @@ pub fn is_well_formed(ty: &Type) -> bool {
             Type::Unknown => return false,
             Type::Var(_) => {}
             Type::Tensor(t) => {
-                let sizes: Vec<usize> = t.shape.iter().filter_map(Dim::as_static).collect();
+                let sizes: SmallVec<[usize; MAX_RANK]> = t.shape.iter().filter_map(Dim::as_static).collect();
                 if t.rank() > MAX_RANK || byte_len(t.dtype, &sizes).is_err() {
                     return false;
                 }

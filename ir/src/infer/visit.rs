@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::relate::{is_known, within_limits};
+use super::relate::{Satisfied, is_known, within_limits};
 use super::terms::{POISON, Term, Terms, Ty, Unresolved};
 use crate::diag::{Code, Diagnostic, Span};
 use crate::expr::{CtorRef, Expr, ExprId, Function, GlobalId, MatchPattern, Module, VarId};
@@ -41,6 +41,8 @@ pub(super) struct Infer<'m> {
     pub(super) rets: HashMap<ExprId, Ty>,
     pub(super) global_rets: HashMap<GlobalId, Ty>,
     pub(super) started: HashMap<GlobalId, Type>,
+    /// Types without unknown parts.
+    pub(super) known: Satisfied,
     steps: Vec<Step>,
     pub(super) errors: Vec<Diagnostic>,
 }
@@ -57,6 +59,7 @@ impl<'m> Infer<'m> {
             rets: HashMap::new(),
             global_rets: HashMap::new(),
             started: HashMap::new(),
+            known: Satisfied::default(),
             steps: Vec::new(),
             errors: Vec::new(),
         }
@@ -122,7 +125,7 @@ impl<'m> Infer<'m> {
 
     fn set(&mut self, id: ExprId, ty: Ty) {
         match ty {
-            Ty::Known(ty) if is_known(&ty) => self.module.types[id] = ty,
+            Ty::Known(ty) if self.known.holds(&ty, is_known) => self.module.types[id] = ty,
             ty => {
                 self.open_exprs.push(id);
                 self.exprs.insert(id, ty);
@@ -247,7 +250,7 @@ impl<'m> Infer<'m> {
     /// Gives an unannotated variable its type.
     fn set_var(&mut self, var: VarId, binder: ExprId, ty: Ty) {
         match ty {
-            Ty::Known(ty) if is_known(&ty) => self.module.vars[var].ty = ty,
+            Ty::Known(ty) if self.known.holds(&ty, is_known) => self.module.vars[var].ty = ty,
             ty => {
                 self.vars.insert(var, ty);
                 self.open_vars.push((var, binder));

@@ -12,7 +12,7 @@ use indexmap::IndexMap;
 
 use super::ir::{Block, BufferId, Expr, ExprKind, LoopKind, PrimFunc, Region, Stmt, VarId};
 use super::print::attr_text;
-use super::visit::post_order;
+use super::visit::{NodeMap, post_order};
 use crate::entity::SecondaryMap;
 
 /// Bytes that are equal exactly for functions that are equal up to names.
@@ -25,7 +25,7 @@ pub fn key(func: &PrimFunc) -> Vec<u8> {
         used_buffers: 0,
         used_vars: 0,
         nodes: HashMap::new(),
-        exprs: HashMap::new(),
+        exprs: NodeMap::default(),
     };
     key.number(func.params.len());
     key.number(func.outputs);
@@ -55,7 +55,7 @@ struct Key<'a> {
     used_vars: u32,
     /// Numbers of expressions by their encoding, and by node.
     nodes: HashMap<Vec<u8>, u32>,
-    exprs: HashMap<usize, u32>,
+    exprs: NodeMap<u32>,
 }
 
 impl<'a> Key<'a> {

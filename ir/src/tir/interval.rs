@@ -1,10 +1,10 @@
 //! Intervals of `int64` values, and what is known of variables.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::ops;
 
 use super::ir::{Expr, ExprKind, VarId};
-use super::visit::post_order;
+use super::visit::{NodeMap, node_map, post_order};
 use crate::scalar::{BinaryOp, UnaryOp};
 use crate::types::DType;
 
@@ -185,8 +185,12 @@ impl Bounds {
     /// An interval that has every value of an integer or bool expression, if index
     /// arithmetic does not overflow. Floats are unbounded.
     pub fn of(&self, root: &Expr) -> Interval {
-        let mut known: HashMap<usize, Interval> = HashMap::new();
-        for e in post_order([root]) {
+        if root.kind().children().is_empty() {
+            return self.of_node(root, &|_| Interval::ALL).intersect(Interval::of_dtype(root.dtype()));
+        }
+        let order = post_order([root]);
+        let mut known: NodeMap<Interval> = node_map(order.len());
+        for e in order {
             let at = |c: &Expr| known[&c.key()];
             let interval = self.of_node(e, &at).intersect(Interval::of_dtype(e.dtype()));
             known.insert(e.key(), interval);

@@ -4,14 +4,25 @@
 //! node is visited once. Statements nest only as deep as [`super::verify`] allows, so
 //! rewriting them may recurse.
 
-use std::collections::{BTreeSet, HashMap, HashSet};
+use std::collections::BTreeSet;
+
+use rustc_hash::{FxBuildHasher, FxHashMap, FxHashSet};
 
 use super::ir::{Block, BufferId, Expr, ExprKind, IterVar, Range, Region, Stmt, VarId};
+
+/// What is known of nodes, by [`Expr::key`]. Keys are addresses: no enemy chooses them, and most
+/// expressions have a handful of nodes, so hashing is nearly all that looking one up takes.
+pub(crate) type NodeMap<T> = FxHashMap<usize, T>;
+
+/// A map with room for so many nodes.
+pub(crate) fn node_map<T>(nodes: usize) -> NodeMap<T> {
+    NodeMap::with_capacity_and_hasher(nodes, FxBuildHasher)
+}
 
 /// The nodes of some expressions, operands first, each shared node once.
 pub fn post_order<'a>(roots: impl IntoIterator<Item = &'a Expr>) -> Vec<&'a Expr> {
     let mut order = Vec::new();
-    let mut seen = HashSet::new();
+    let mut seen: FxHashSet<usize> = FxHashSet::default();
     let mut stack = Vec::new();
     for root in roots {
         stack.push((root, false));
@@ -19,8 +30,13 @@ pub fn post_order<'a>(roots: impl IntoIterator<Item = &'a Expr>) -> Vec<&'a Expr
             if operands_done {
                 order.push(e);
             } else if seen.insert(e.key()) {
-                stack.push((e, true));
-                stack.extend(e.kind().children().into_iter().rev().map(|c| (c, false)));
+                let children = e.kind().children();
+                if children.is_empty() {
+                    order.push(e);
+                } else {
+                    stack.push((e, true));
+                    stack.extend(children.into_iter().rev().map(|c| (c, false)));
+                }
             }
         }
     }
@@ -61,8 +77,12 @@ pub fn with_children(e: &Expr, mut children: impl Iterator<Item = Expr>) -> Expr
 /// Rewrites an expression from the leaves up. `f` sees each node with its operands already
 /// rewritten and may replace it; nodes below which nothing changed stay shared.
 pub fn map_expr(root: &Expr, f: &mut dyn FnMut(&Expr) -> Option<Expr>) -> Expr {
-    let mut done: HashMap<usize, Expr> = HashMap::new();
-    for e in post_order([root]) {
+    if root.kind().children().is_empty() {
+        return f(root).unwrap_or_else(|| root.clone());
+    }
+    let order = post_order([root]);
+    let mut done: NodeMap<Expr> = node_map(order.len());
+    for e in order {
         let children = e.kind().children();
         let changed = children.iter().any(|c| done[&c.key()].key() != c.key());
         let rebuilt = if changed {

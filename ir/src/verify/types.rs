@@ -3,43 +3,55 @@
 use std::sync::Arc;
 
 use super::Report;
+use crate::entity::SecondaryMap;
 use crate::expr::{Call, Callee, CtorRef, Expr, ExprId, Function, MatchPattern, Module};
-use crate::infer::{check_call, compatible, infer_op, is_well_formed, join};
+use crate::infer::{Satisfied, check_call, compatible, infer_op, is_well_formed, join};
 use crate::types::{DType, FuncType, Type};
 use crate::walk;
 
 pub(super) fn check(report: &mut Report<'_>, order: &[ExprId]) {
     let module = report.module;
+    let mut proper = Satisfied::default();
     for (id, func) in module.functions() {
         let name = &module.globals[id].name;
         let types = func.params.iter().map(|&p| &module.vars[p].ty).chain([&func.ret]);
-        if !types.into_iter().all(is_well_formed) {
+        if !types.into_iter().all(|ty| proper.holds(ty, is_well_formed)) {
             report.general("R5", format!("a parameter or the result of `@{name}` has no proper type"));
         } else if !compatible(&func.ret, &module.types[func.body]) {
             let (ret, found) = (&func.ret, &module.types[func.body]);
             report.at("R7", func.body, format!("`@{name}` gives {found}, but its result is declared {ret}"));
         }
     }
+    // Operands come first, so what is known of their types is known.
+    let mut has_type: SecondaryMap<ExprId, bool> = SecondaryMap::new();
     for &id in order {
-        expression(report, id);
+        has_type[id] = proper.holds(&module.types[id], is_well_formed);
+        expression(report, id, &mut proper, &has_type);
     }
 }
 
-fn expression(report: &mut Report<'_>, id: ExprId) {
+fn expression(
+    report: &mut Report<'_>,
+    id: ExprId,
+    proper: &mut Satisfied,
+    has_type: &SecondaryMap<ExprId, bool>,
+) {
     let module = report.module;
     let expr = &module.exprs[id];
     let ty = &module.types[id];
-    if !is_well_formed(ty) {
+    if !has_type[id] {
         report.at("R5", id, format!("an expression has no proper type: {ty}"));
         return;
     }
     for var in walk::bound_vars(expr) {
-        if !is_well_formed(&module.vars[var].ty) {
+        if !proper.holds(&module.vars[var].ty, is_well_formed) {
             report.at("R5", id, format!("variable `%{}` has no proper type", module.vars[var].name));
             return;
         }
     }
-    if walk::children(expr).iter().any(|&child| !is_well_formed(&module.types[child])) {
+    let mut typed = true;
+    walk::for_each_child(expr, |child| typed &= has_type[child]);
+    if !typed {
         return;
     }
     match expected(module, id) {

@@ -2,18 +2,24 @@
 
 use std::collections::HashMap;
 
-use crate::expr::{Callee, Expr, ExprId, Module};
+use super::for_each_child;
+use crate::expr::{Args, Callee, Expr, ExprId, Module};
 
 /// The expression with every direct operand mapped, or `None` if none of them changed.
 pub fn map_children(expr: &Expr, mut f: impl FnMut(ExprId) -> ExprId) -> Option<Expr> {
-    let mut new = expr.clone();
+    let mut mapped = Args::new();
     let mut changed = false;
-    for_each_child_mut(&mut new, |child| {
-        let mapped = f(*child);
-        changed |= mapped != *child;
-        *child = mapped;
+    for_each_child(expr, |child| {
+        let new = f(child);
+        changed |= new != child;
+        mapped.push(new);
     });
-    changed.then_some(new)
+    // Most expressions stay as they are, and are not copied.
+    changed.then(|| {
+        let (mut new, mut mapped) = (expr.clone(), mapped.into_iter());
+        for_each_child_mut(&mut new, |child| *child = mapped.next().unwrap_or(*child));
+        new
+    })
 }
 
 fn for_each_child_mut(expr: &mut Expr, mut f: impl FnMut(&mut ExprId)) {
@@ -98,7 +104,7 @@ fn rewrite_memo(
         if !operands_done {
             stack.push((id, true));
             let first = stack.len();
-            super::for_each_child(&module.exprs[id], |child| {
+            for_each_child(&module.exprs[id], |child| {
                 if !memo.contains_key(&child) {
                     stack.push((child, false));
                 }
