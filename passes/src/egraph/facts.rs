@@ -11,6 +11,7 @@ use fermata_ir::tensor::Tensor;
 use fermata_ir::types::{TensorType, Type};
 
 use super::lang::{Head, Node};
+use crate::relay::elements::one_value;
 
 /// An e-graph of programs.
 pub type Graph = EGraph<Node, Knowledge>;
@@ -241,20 +242,7 @@ impl Analysis<Node> for Knowledge {
     }
 }
 
-/// The elements of a tensor.
-pub fn scalars(tensor: &Tensor) -> impl Iterator<Item = Scalar> + '_ {
-    let element = |bytes: &[u8]| {
-        let mut bits = [0u8; 8];
-        bits[..bytes.len()].copy_from_slice(bytes);
-        Scalar::from_bits(tensor.dtype(), u64::from_le_bytes(bits))
-    };
-    tensor.bytes().chunks_exact(tensor.dtype().bytes()).map(element)
-}
-
 /// The value of a constant all of whose elements are equal.
 pub fn splat(facts: &Facts) -> Option<Scalar> {
-    let tensor = facts.constant().filter(|t| t.len() <= MAX_FOLDED)?;
-    let mut all = scalars(tensor);
-    let first = all.next()?;
-    all.all(|s| s.bits() == first.bits()).then_some(first)
+    one_value(facts.constant()?)
 }

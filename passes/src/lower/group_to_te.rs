@@ -10,6 +10,7 @@ use fermata_ir::types::{TensorType, Type};
 use fermata_ir::walk;
 use std::collections::BTreeMap;
 
+use crate::relay::elements::scalars;
 use crate::tir::tensorize::{Origin, Origins};
 
 /// A group as stages.
@@ -127,10 +128,7 @@ impl Builder<'_> {
 
     /// A scalar becomes a literal, anything larger another input.
     fn constant(&mut self, tensor: &HostTensor) -> Tensor {
-        if tensor.rank() == 0 {
-            let mut bits = [0u8; 8];
-            bits[..tensor.bytes().len()].copy_from_slice(tensor.bytes());
-            let value = fermata_ir::scalar::Scalar::from_bits(tensor.dtype(), u64::from_le_bytes(bits));
+        if let Some(value) = scalars(tensor).next().filter(|_| tensor.rank() == 0) {
             let value = fermata_ir::tir::Expr::constant(value);
             return self.te.graph.compute("scalar", "elemwise", &tensor.tensor_type(), |_| value);
         }

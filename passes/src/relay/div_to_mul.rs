@@ -12,6 +12,7 @@ use fermata_ir::scalar::Scalar;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 
+use super::elements::scalars;
 use super::rewrite::rebuild_functions;
 use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
 
@@ -61,10 +62,8 @@ fn product(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Opti
 fn reciprocals(tensor: &Tensor) -> Option<Tensor> {
     let (dtype, width) = (tensor.dtype(), tensor.dtype().bytes());
     let mut bytes = Vec::with_capacity(tensor.bytes().len());
-    for element in tensor.bytes().chunks_exact(width) {
-        let mut bits = [0u8; 8];
-        bits[..width].copy_from_slice(element);
-        let inverse = 1.0 / Scalar::from_bits(dtype, u64::from_le_bytes(bits)).as_f64();
+    for element in scalars(tensor) {
+        let inverse = 1.0 / element.as_f64();
         let rounded = Scalar::from_f64(dtype, inverse);
         let size = rounded.as_f64().abs();
         if !size.is_finite() || size < smallest_normal(dtype) {

@@ -14,6 +14,7 @@ pub mod dead_code;
 pub mod defuse_ops;
 pub mod div_to_mul;
 pub mod dynamic_to_static;
+pub(crate) mod elements;
 pub mod eta_expand;
 pub mod fake_quantization;
 pub mod fast_math;

@@ -27,6 +27,7 @@ use fermata_ir::scalar::Scalar;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 
+use super::elements::one_value;
 use super::rewrite::{rebuild_functions, same_type, static_shape};
 use crate::fuse::is_reshape;
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
@@ -115,18 +116,7 @@ fn splat(module: &Module, expr: ExprId) -> Option<Scalar> {
             _ => None,
         };
     }
-    scalar_of(module.as_const(expr)?)
-}
-
-/// The value that all elements of a constant have.
-fn scalar_of(tensor: &Tensor) -> Option<Scalar> {
-    let width = tensor.dtype().bytes();
-    let first = tensor.bytes().get(..width)?;
-    // Comparing large constants element by element would cost more than it finds.
-    let equal = tensor.len() <= 4096 && tensor.bytes().chunks_exact(width).all(|c| c == first);
-    let mut bits = [0u8; 8];
-    bits[..width].copy_from_slice(first);
-    equal.then(|| Scalar::from_bits(tensor.dtype(), u64::from_le_bytes(bits)))
+    one_value(module.as_const(expr)?)
 }
 
 fn drop_identity(module: &mut Module, _: ExprId, op: Op, call: &Call) -> Option<ExprId> {

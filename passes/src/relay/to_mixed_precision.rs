@@ -22,10 +22,9 @@ use fermata_ir::op::elemwise::misc::{CLIP, ClipAttrs};
 use fermata_ir::op::elemwise::{ERF, EXP, LOG, RSQRT, SQRT};
 use fermata_ir::op::nn::{BATCH_MATMUL, DENSE, MATMUL};
 use fermata_ir::op::{Attrs, FusePattern, Op, OpAttrs, OpDef, Purity};
-use fermata_ir::scalar::Scalar;
-use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 
+use super::elements::scalars;
 use super::rewrite::{owned_functions, rebuild};
 use crate::pass::{FloatClass, MAX_LEVEL, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
@@ -137,7 +136,7 @@ impl Low {
         let parts = args.iter().flat_map(|&a| fields(module, a));
         for part in parts {
             if let Some(tensor) = module.as_const(part).filter(|t| t.dtype() == DType::F32) {
-                if elements(tensor).any(|v| v.abs() > largest) {
+                if scalars(tensor).any(|v| v.as_f64().abs() > largest) {
                     return Some("a constant is beyond the type");
                 }
             } else if !always && !self.is_low(module, part) && is_float32(module, part) {
@@ -221,13 +220,4 @@ fn fields(module: &Module, expr: ExprId) -> Vec<ExprId> {
 
 fn is_float32(module: &Module, expr: ExprId) -> bool {
     module.types[expr].as_tensor().is_some_and(|t| t.dtype == DType::F32)
-}
-
-/// The elements of a float32 tensor.
-fn elements(tensor: &Tensor) -> impl Iterator<Item = f64> + '_ {
-    tensor.bytes().chunks_exact(4).map(|b| {
-        let mut bits = [0u8; 8];
-        bits[..4].copy_from_slice(b);
-        Scalar::from_bits(DType::F32, u64::from_le_bytes(bits)).as_f64()
-    })
 }

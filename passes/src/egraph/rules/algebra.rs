@@ -8,11 +8,12 @@ use egg::{Id, Subst};
 use fermata_ir::op::broadcast::{ADD, DIVIDE, MULTIPLY};
 use fermata_ir::types::DType;
 
-use super::super::facts::{Graph, scalars};
+use super::super::facts::Graph;
 use super::When::{AddsNothing, Constant, Float, Signed, Splat};
 use super::make::{call, number, variable};
 use super::{Rule, To, When};
 use crate::pass::FloatClass::{self, Algebraic, Approximate, Exact};
+use crate::relay::elements::scalars;
 
 const fn rule(
     name: &'static str,

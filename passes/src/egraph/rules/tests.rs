@@ -9,11 +9,12 @@ use fermata_ir::types::DType;
 
 use super::super::convert::{export, import};
 use super::super::extract::alternatives;
-use super::super::facts::{Graph, Knowledge, scalars};
+use super::super::facts::{Graph, Knowledge};
 use super::super::saturate::{Limits, saturate};
 use super::super::tests::{ALL_KINDS, FINITE, body, evaluate, inputs, parse, random_inputs};
 use super::{Rule, all, compile_rule};
 use crate::pass::FloatClass;
+use crate::relay::elements::scalars;
 
 /// A program for each rule; `T` stands for a dtype, `S` for the suffix of its literals.
 #[rustfmt::skip]

@@ -13,9 +13,7 @@ use fermata_ir::types::{TensorType, Type};
 
 use super::Lazy;
 use crate::fuse::is_reshape;
-
-/// The most elements of a constant that are compared.
-const MAX_COMPARED: usize = 4096;
+use crate::relay::elements::one_value;
 
 /// Operators that only move or repeat the elements of their first argument.
 static MOVES: [&OpDef; 6] = [&TRANSPOSE, &STRIDED_SLICE, &REVERSE, &TILE, &BROADCAST_TO, &BROADCAST_TO_LIKE];
@@ -94,14 +92,4 @@ impl Lazy {
 /// The number of elements of a tensor of static shape.
 fn elements(module: &Module, expr: ExprId) -> Option<usize> {
     module.types[expr].as_tensor()?.elements()
-}
-
-/// The value of a constant all of whose elements are equal.
-fn one_value(tensor: &Tensor) -> Option<Scalar> {
-    let width = tensor.dtype().bytes();
-    let first = tensor.bytes().get(..width).filter(|_| tensor.len() <= MAX_COMPARED)?;
-    let equal = tensor.bytes().chunks_exact(width).all(|element| element == first);
-    let mut bits = [0u8; 8];
-    bits[..width].copy_from_slice(first);
-    equal.then(|| Scalar::from_bits(tensor.dtype(), u64::from_le_bytes(bits)))
 }

@@ -8,14 +8,15 @@ use fermata_ir::op::sort::ARGSORT;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 
-use super::{located, scalar_of};
+use super::located;
+use crate::relay::elements::one_value;
 
 /// True if dequantising keeps the order of all elements, and keeps different ones different: one
 /// positive scale, and results that hold every difference of the narrow integers.
 pub fn is_kept(data: DType, out: DType, scale: &Tensor, zero: &Tensor) -> bool {
     let narrow = matches!(data, DType::I8 | DType::U8 | DType::I16 | DType::U16);
     let wide = matches!(out, DType::F32 | DType::F64);
-    let (Some(scale), Some(zero)) = (scalar_of(scale), scalar_of(zero)) else { return false };
+    let (Some(scale), Some(zero)) = (one_value(scale), one_value(zero)) else { return false };
     narrow && wide && (1e-30..1e30).contains(&scale.as_f64()) && zero.as_f64().abs() <= 65536.0
 }
 
