@@ -86,8 +86,7 @@ fn optimise(module: &mut Module, body: ExprId, context: &mut PassContext) -> Exp
         (false, true) => FloatClass::Algebraic,
         (false, false) => FloatClass::Exact,
     };
-    let rules = rules::compile(class);
-    let (graph, reason) = saturate::saturate(imported.graph, &rules, limits);
+    let (graph, reason) = saturate::saturate(imported.graph, rules::compiled(class), limits);
     imported.graph = graph;
     let fired: u64 = imported.graph.analysis.fired.values().sum();
     context.fuel = imported.graph.analysis.fuel;

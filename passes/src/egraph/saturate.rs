@@ -20,7 +20,11 @@ pub struct Limits {
 const NEVER: Duration = Duration::from_secs(u32::MAX as u64);
 
 /// Applies the rules until nothing is new or a limit is reached, and says which.
-pub fn saturate(graph: Graph, rules: &[Rewrite<Node, Knowledge>], limits: Limits) -> (Graph, String) {
+pub fn saturate<'r>(
+    graph: Graph,
+    rules: impl IntoIterator<Item = &'r Rewrite<Node, Knowledge>>,
+    limits: Limits,
+) -> (Graph, String) {
     // A rule that finds far more than there are nodes would breed on what it has bred: it waits.
     let matches = 1000 + 4 * graph.total_number_of_nodes();
     let scheduler = BackoffScheduler::default().with_initial_match_limit(matches);

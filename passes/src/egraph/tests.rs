@@ -138,7 +138,7 @@ fn results_hold_and_never_cost_more() {
         let imported = import(&module, body(&module), Graph::new(Knowledge::default()));
         let mut saturated = imported;
         let limits = Limits { iterations: 4, nodes: 2000 };
-        saturated.graph = saturate(saturated.graph, &rules::compile(FloatClass::Algebraic), limits).0;
+        saturated.graph = saturate(saturated.graph, rules::compiled(FloatClass::Algebraic), limits).0;
         let extraction = extract(&saturated);
         assert!(extraction.cost <= extraction.input_cost, "seed {seed}");
         run(&mut module);

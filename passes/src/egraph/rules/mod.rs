@@ -15,6 +15,8 @@ mod quantised;
 #[cfg(test)]
 mod tests;
 
+use std::sync::OnceLock;
+
 use egg::{
     Applier, ENodeOrVar, Id, Language, Pattern, PatternAst, Rewrite, SearchMatches, Subst, Symbol, Var,
 };
@@ -84,12 +86,20 @@ pub const THEMES: &[(&str, &[Rule])] = &[
     ("parallel", parallel::RULES),
 ];
 
-/// The rules as egg wants them; of floats only those up to a class.
+/// The rules as egg wants them; of floats only those up to a class. They are made once for all programs.
 ///
 /// # Panics
 /// If a side of a rule does not parse, which the tests of the tables rule out.
-pub fn compile(class: FloatClass) -> Vec<Rewrite<Node, Knowledge>> {
-    all().map(|rule| compile_rule(rule, class)).collect()
+pub fn compiled(class: FloatClass) -> &'static [Rewrite<Node, Knowledge>] {
+    static EXACT: OnceLock<Vec<Rewrite<Node, Knowledge>>> = OnceLock::new();
+    static ALGEBRAIC: OnceLock<Vec<Rewrite<Node, Knowledge>>> = OnceLock::new();
+    static APPROXIMATE: OnceLock<Vec<Rewrite<Node, Knowledge>>> = OnceLock::new();
+    let rules = match class {
+        FloatClass::Exact => &EXACT,
+        FloatClass::Algebraic => &ALGEBRAIC,
+        FloatClass::Approximate => &APPROXIMATE,
+    };
+    rules.get_or_init(|| all().map(|rule| compile_rule(rule, class)).collect())
 }
 
 /// The rules of all themes.

@@ -17,7 +17,7 @@ use crate::pass::FloatClass;
 /// The e-graph of `@main` after the rules, and why they stopped.
 fn saturated(module: &Module, limits: Limits) -> (Imported, String) {
     let mut imported = import(module, body(module), Graph::new(Knowledge::default()));
-    let (graph, reason) = saturate(imported.graph, &rules::compile(FloatClass::Algebraic), limits);
+    let (graph, reason) = saturate(imported.graph, rules::compiled(FloatClass::Algebraic), limits);
     imported.graph = graph;
     (imported, reason)
 }
