@@ -9,7 +9,8 @@
 //! floats rounded the other way: `qnn.quantize` and `qnn.requantize` round halves to even, `qnn.add` and
 //! `qnn.mul` round them upward, and means of windows are cut off after 8 more bits.
 //!
-//! It runs before `fold_constant`, which would make floats of the weights' `qnn.dequantize`.
+//! `fold_constant` makes floats of the weights' `qnn.dequantize`: it runs after this pass, or with
+//! `fold_qnn=False`. A remark says so where it did not.
 
 mod integer;
 mod products;

@@ -79,6 +79,10 @@ impl Params {
     }
 }
 
+/// Why a constant has no form in integers: most often, it had one.
+const FOLDED: &str = "a constant of floats stands where integers are needed; if `fold_constant` made it of \
+                      `qnn.dequantize`, let that run after this pass, or with `fold_qnn=False`";
+
 /// A region that is being computed in integers.
 pub struct Work<'m> {
     /// The program.
@@ -112,7 +116,10 @@ impl<'m> Work<'m> {
             return Ok(affine.clone());
         }
         let Some((op, call)) = self.module.as_op_call(expr).filter(|(op, _)| op.is(&DEQUANTIZE)) else {
-            return Err("a float constant stands where it has no form in integers".into());
+            return Err(match self.module.as_const(expr) {
+                Some(_) => FOLDED.into(),
+                None => "a float stands where it has no form in integers".into(),
+            });
         };
         debug_assert!(op.is(&DEQUANTIZE));
         let call = call.clone();
