@@ -10,7 +10,7 @@ use fermata_ir::diag::Diagnostics;
 use fermata_ir::entity::{EntitySet, SecondaryMap};
 use fermata_ir::expr::{Callee, Expr, ExprId, GlobalId, Module, VarId};
 use fermata_ir::op::Purity;
-use fermata_ir::walk;
+use fermata_ir::walk::{self, CallGraph};
 
 use super::rewrite::rebuild_functions;
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
@@ -156,22 +156,19 @@ pub(super) struct Purities {
 
 impl Purities {
     pub(super) fn of(module: &Module) -> Purities {
+        let CallGraph { callees_first, recursive: mut impure_globals } = CallGraph::of(module);
         let mut impure: SecondaryMap<ExprId, bool> = SecondaryMap::new();
-        let mut impure_globals = recursive_globals(module);
-        loop {
-            let before = impure_globals.len();
-            for (global, func) in module.functions() {
-                for expr in walk::post_order(module, &[func.body]) {
-                    impure[expr] = has_effect(module, expr, &impure, &impure_globals);
-                }
-                if impure[func.body] {
-                    impure_globals.insert(global);
-                }
+        let mut walk = walk::Walk::default();
+        for global in callees_first {
+            let Some(func) = &module.globals[global].func else { continue };
+            for expr in walk.post_order(module, func.body, |_| true) {
+                impure[expr] = has_effect(module, expr, &impure, &impure_globals);
             }
-            if impure_globals.len() == before {
-                return Purities { impure };
+            if impure[func.body] {
+                impure_globals.insert(global);
             }
         }
+        Purities { impure }
     }
 
     pub(super) fn is_pure(&self, expr: ExprId) -> bool {
@@ -204,31 +201,4 @@ fn has_effect(
         }
         other => walk::children(other).iter().any(|&c| impure[c]),
     }
-}
-
-/// Global functions that may call themselves, directly or through others.
-fn recursive_globals(module: &Module) -> BTreeSet<GlobalId> {
-    let mut calls: BTreeMap<GlobalId, BTreeSet<GlobalId>> = BTreeMap::new();
-    for (global, func) in module.functions() {
-        let order = walk::post_order(module, &[func.body]);
-        let named = order.into_iter().filter_map(|e| match module.exprs[e] {
-            Expr::Global(callee) => Some(callee),
-            _ => None,
-        });
-        calls.insert(global, named.collect());
-    }
-    let reaches_itself = |start: GlobalId| {
-        let mut seen = BTreeSet::new();
-        let mut stack: Vec<GlobalId> = calls[&start].iter().copied().collect();
-        while let Some(at) = stack.pop() {
-            if at == start {
-                return true;
-            }
-            if seen.insert(at) {
-                stack.extend(calls.get(&at).into_iter().flatten().copied());
-            }
-        }
-        false
-    };
-    calls.keys().copied().filter(|&g| reaches_itself(g)).collect()
 }

@@ -6,7 +6,7 @@ use fermata_ir::op::Attrs;
 use fermata_ir::types::Type;
 use fermata_ir::walk;
 
-use super::rewrite::{owned_functions, rebuild};
+use super::rewrite::{Rebuilt, owned_functions};
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -31,9 +31,10 @@ pub static PASS: PassDef = PassDef {
 };
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    let mut outcome = Outcome::Unchanged;
+    let (mut outcome, mut rebuilt) = (Outcome::Unchanged, Rebuilt::default());
     for (global, func) in owned_functions(module) {
-        let body = rebuild(module, func.body, &mut |module, _, new| expand_operands(module, new, context));
+        let body =
+            rebuilt.rebuild(module, func.body, &mut |module, _, new| expand_operands(module, new, context));
         let body = expanded(module, body, context).unwrap_or(body);
         if body != func.body {
             outcome = Outcome::Changed;

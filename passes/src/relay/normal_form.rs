@@ -59,12 +59,14 @@ pub static TO_BASIC_BLOCK: PassDef = PassDef {
 };
 
 fn to_graph(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    let purity = super::dead_code::Purities::of(module);
+    let (purity, recursive) = (super::dead_code::Purities::of(module), walk::recursive_lets(module));
     let mut binders: BTreeMap<ExprId, Vec<VarId>> = BTreeMap::new();
     for expr in walk::reachable(module) {
         let Expr::Let { var, value, .. } = module.exprs[expr] else { continue };
-        let recursive = walk::free_vars(module, value).contains(&var);
-        if purity.is_pure(value) && !recursive && context.fire("share instead of a let", module, value) {
+        if purity.is_pure(value)
+            && !recursive.contains(var)
+            && context.fire("share instead of a let", module, value)
+        {
             binders.entry(value).or_default().push(var);
         }
     }

@@ -12,9 +12,9 @@ use fermata_ir::expr::{Callee, Expr, ExprId, Global, Module};
 use fermata_ir::op::AttrValue;
 use fermata_ir::walk;
 
-use super::lambda_lift::{names, unique};
+use super::lambda_lift::Names;
 use super::regions::region;
-use super::rewrite::{owned_functions, rebuild};
+use super::rewrite::{Rebuilt, owned_functions};
 use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -32,13 +32,14 @@ pub static PASS: PassDef = PassDef {
 };
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    let mut names = names(module);
+    let mut names = Names::of(module);
     let mut outcome = Outcome::Unchanged;
+    let mut rebuilt = Rebuilt::default();
     for (global, func) in owned_functions(module) {
         let owner = module.globals[global].name.clone();
         let mut lifted: BTreeMap<ExprId, ExprId> = BTreeMap::new();
         let mut count = 0;
-        let body = rebuild(module, func.body, &mut |module, _, new| {
+        let body = rebuilt.rebuild(module, func.body, &mut |module, _, new| {
             let Some((target, callee, region)) = region(module, new) else { return new };
             let target = target.to_owned();
             let named = match lifted.get(&callee) {
@@ -53,7 +54,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
                     if !context.fire_named("make a region global", module, new, of) {
                         return new;
                     }
-                    let name = unique(format!("{target}_{owner}_{count}"), &mut names);
+                    let name = names.unique(format!("{target}_{owner}_{count}"));
                     count += 1;
                     lift(module, callee, name)
                 }

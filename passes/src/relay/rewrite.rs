@@ -17,14 +17,16 @@ pub type Mapped = SecondaryMap<ExprId, Option<ExprId>>;
 
 /// Rebuilds every function: `f(module, old, new)` sees each expression once, operands first,
 /// `new` with its operands replaced, and gives what shall stand in its place. Types are kept,
-/// so `f` must keep them too. The bodies of primitive functions are left alone.
+/// so `f` must keep them too. The bodies of primitive functions are left alone. What several functions
+/// share is seen once for all of them.
 pub fn rebuild_functions(
     module: &mut Module,
     mut f: impl FnMut(&mut Module, ExprId, ExprId) -> ExprId,
 ) -> Outcome {
     let mut outcome = Outcome::Unchanged;
+    let mut rebuilt = Rebuilt::default();
     for (global, func) in owned_functions(module) {
-        let body = rebuild(module, func.body, &mut f);
+        let body = rebuilt.rebuild(module, func.body, &mut f);
         if body != func.body {
             outcome = Outcome::Changed;
             module.globals[global].func = Some(Function { body, ..func });
@@ -39,53 +41,60 @@ pub fn rebuild(
     root: ExprId,
     f: &mut impl FnMut(&mut Module, ExprId, ExprId) -> ExprId,
 ) -> ExprId {
-    let order = walk::post_order(module, &[root]);
-    let primitive = primitive_bodies(module, &order);
-    let mut mapped: Mapped = SecondaryMap::new();
-    for old in order {
-        if primitive[old] {
-            continue;
-        }
-        let operands = walk::map_children(&module.exprs[old], |child| mapped[child].unwrap_or(child));
-        let new = match operands {
-            Some(expr) => {
-                let ty = module.types[old].clone();
-                let id = module.add_like(expr, old);
-                module.types[id] = ty;
-                id
-            }
-            None => old,
-        };
-        let new = f(module, old, new);
-        mapped[old] = Some(new);
-    }
-    mapped[root].unwrap_or(root)
+    Rebuilt::default().rebuild(module, root, f)
 }
 
-fn primitive_bodies(module: &Module, order: &[ExprId]) -> SecondaryMap<ExprId, bool> {
-    bodies(module, order, is_primitive)
+/// What has been rebuilt, of all roots: tables of one size for all of them.
+#[derive(Default)]
+pub struct Rebuilt {
+    walk: walk::Walk,
+    mapped: Mapped,
+}
+
+impl Rebuilt {
+    /// Rebuilds what a root reaches and no earlier root did.
+    pub fn rebuild(
+        &mut self,
+        module: &mut Module,
+        root: ExprId,
+        f: &mut impl FnMut(&mut Module, ExprId, ExprId) -> ExprId,
+    ) -> ExprId {
+        let enters = |expr: &Expr| !matches!(expr, Expr::Func(func) if is_primitive(func));
+        for old in self.walk.post_order(module, root, enters) {
+            let mapped = &self.mapped;
+            let operands = walk::map_children(&module.exprs[old], |child| mapped[child].unwrap_or(child));
+            let new = match operands {
+                Some(expr) => {
+                    let ty = module.types[old].clone();
+                    let id = module.add_like(expr, old);
+                    module.types[id] = ty;
+                    id
+                }
+                None => old,
+            };
+            let new = f(module, old, new);
+            self.mapped[old] = Some(new);
+        }
+        self.mapped[root].unwrap_or(root)
+    }
 }
 
 /// What stands in the body of a function that says what becomes of it: a group of operators, a
 /// composite, or a region for an external code generator.
 pub fn marked_bodies(module: &Module, order: &[ExprId]) -> SecondaryMap<ExprId, bool> {
-    let marks = ["Composite", "Compiler"];
-    bodies(module, order, |func| is_primitive(func) || marks.iter().any(|m| func.attrs.contains_key(*m)))
-}
-
-fn bodies(
-    module: &Module,
-    order: &[ExprId],
-    wanted: impl Fn(&Function) -> bool,
-) -> SecondaryMap<ExprId, bool> {
+    let marked = |func: &Function| {
+        is_primitive(func) || ["Composite", "Compiler"].iter().any(|&mark| func.attrs.contains_key(mark))
+    };
     let mut inside: SecondaryMap<ExprId, bool> = SecondaryMap::new();
-    // Outer functions first, so that what is inside of one is gone through once.
-    for &expr in order.iter().rev() {
-        if let Expr::Func(func) = &module.exprs[expr]
-            && !inside[expr]
-            && wanted(func)
-        {
-            walk::post_order(module, &[func.body]).into_iter().for_each(|e| inside[e] = true);
+    for &expr in order {
+        let mut stack = match &module.exprs[expr] {
+            Expr::Func(func) if marked(func) => vec![func.body],
+            _ => continue,
+        };
+        while let Some(expr) = stack.pop() {
+            if !std::mem::replace(&mut inside[expr], true) {
+                walk::for_each_child(&module.exprs[expr], |child| stack.push(child));
+            }
         }
     }
     inside
