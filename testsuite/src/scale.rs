@@ -55,6 +55,9 @@ pub fn programs(size: usize) -> Vec<(&'static str, String)> {
         ("a chain of sums with itself", main_of(&doubling(size))),
         ("a diamond", main_of(&diamond(size / 100))),
         ("one operator's operands", main_of(&wide(size / 10))),
+        ("closures", main_of(&closures(size / 20))),
+        ("functions", functions(size / 20)),
+        ("fields of a tuple", main_of(&fields(size / 10))),
     ]
 }
 
@@ -114,6 +117,53 @@ fn diamond(ways: usize) -> String {
 fn wide(operands: usize) -> String {
     let names: Vec<&str> = std::iter::repeat_n("%0", operands).collect();
     format!("  %0 = tanh(%x);\n  concatenate(({}), axis=0)\n", names.join(", "))
+}
+
+/// Closures that captured the parameter, each called by the next one and, the last one, by the result.
+fn closures(count: usize) -> String {
+    let mut text = String::new();
+    for i in 0..count {
+        let value = match i {
+            0 => "%y0".to_owned(),
+            _ => format!("%f{}(%y{i})", i - 1),
+        };
+        let _ = writeln!(
+            text,
+            "  let %f{i} = fn (%y{i}: Tensor[({ELEMENTS}), float32]) -> Tensor[({ELEMENTS}), float32] {{\n    \
+             tanh(add({value}, %x))\n  }};"
+        );
+    }
+    let _ = writeln!(text, "  %f{}(%x)", count - 1);
+    text
+}
+
+/// Global functions, each called once.
+fn functions(count: usize) -> String {
+    let mut text = "#[version = \"0.0.5\"]\n".to_owned();
+    let mut lines = String::new();
+    for i in 0..count {
+        let _ = writeln!(
+            text,
+            "def @f{i}(%y: Tensor[({ELEMENTS}), float32]) -> Tensor[({ELEMENTS}), float32] {{\n  \
+             tanh(add(%y, {i}f))\n}}"
+        );
+        let argument = i.checked_sub(1).map_or("%x".to_owned(), |before| format!("%{before}"));
+        let _ = writeln!(lines, "  %{i} = @f{i}({argument});");
+    }
+    let _ = write!(text, "def @main(%x: Tensor[({ELEMENTS}), float32]) {{\n{lines}  %{}\n}}\n", count - 1);
+    text
+}
+
+/// A tuple that is bound, and the sum of its fields.
+fn fields(count: usize) -> String {
+    let names: Vec<&str> = std::iter::repeat_n("%x", count).collect();
+    let mut text = format!("  let %t = ({});\n", names.join(", "));
+    for i in 0..count {
+        let before = i.checked_sub(1).map_or("%x".to_owned(), |before| format!("%a{before}"));
+        let _ = writeln!(text, "  let %a{i} = tanh(add({before}, %t.{i}));");
+    }
+    let _ = writeln!(text, "  %a{}", count - 1);
+    text
 }
 
 /// How long each step took.
