@@ -131,7 +131,9 @@ impl Trial {
         let Some(both) = self.cost(module, together) else { return Err("together they have no code".into()) };
         let launches = first.launches + second.launches;
         if both.launches >= launches {
-            return Err(format!("together they are {} launches, as they are alone", both.launches));
+            let why = format!("together they are {} launches, as they are alone", both.launches);
+            let more = self.kernels.held_back(module, &together.func);
+            return Err(more.map_or(why.clone(), |more| format!("{why}; {more}")));
         }
         let work = first.work.saturating_add(second.work);
         if both.work > work.saturating_mul(SLACK) / 100 {

@@ -130,6 +130,15 @@ impl KernelSet {
         Ok(lowered)
     }
 
+    /// Why a product in a primitive function finds an operand in memory that its tiles might compute,
+    /// if it does.
+    pub fn held_back(&self, module: &Module, func: &Function) -> Option<String> {
+        let Target::Cpu(target) = &self.target else { return None };
+        let mut te = group_to_te(module, func).ok()?;
+        prepare(&mut te.graph, &mut te.origins, target);
+        rules_cpu::held_back(&te.graph, &te.origins, &te.outputs, target)
+    }
+
     /// The kernels of a graph, in order: under the bound if there is one, and then with the raw
     /// variant of each that has another.
     fn schedule(&self, te: &GroupTe) -> Result<Vec<(Scheduled, Option<Scheduled>)>, Unschedulable> {

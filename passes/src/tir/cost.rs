@@ -53,6 +53,29 @@ pub enum Heaviest {
     Loops(Vec<(String, i64)>),
 }
 
+/// Cycles for an element of a loop along `lane` that stores a value, what stands still in it left out.
+pub fn element(value: &Expr, buffers: &ops::Buffers, lane: VarId) -> f64 {
+    let vector = ops::is_vector_value(value, buffers, lane);
+    let moving = post_order([value]).into_iter().filter(|e| vars([*e]).contains(&lane));
+    let cycles = moving.map(|e| ops::cycles(e, buffers, vector.then_some(lane))).sum::<f64>() + ops::STORE;
+    if vector { cycles / ops::VECTOR } else { cycles }
+}
+
+/// Computing and moving at once: the longer of the two, and a part of the other.
+pub fn overlapped(computing: f64, moving: f64) -> f64 {
+    computing.max(moving) + EXPOSED * computing.min(moving)
+}
+
+/// Bytes a nanosecond where all that a kernel works on is so many bytes.
+pub fn rate(target: &CpuTarget, all: f64) -> f64 {
+    let peaks = target.peaks();
+    match all {
+        all if all <= target.l2_bytes as f64 => peaks.l2,
+        all if all <= peaks.l3_bytes as f64 => peaks.l3,
+        _ => peaks.memory,
+    }
+}
+
 /// The cost of the longest tile of a scheduled kernel on one core.
 pub fn tile(func: &PrimFunc, target: &CpuTarget) -> Cost {
     let peaks = target.peaks();
@@ -77,8 +100,7 @@ pub fn tile(func: &PrimFunc, target: &CpuTarget) -> Cost {
     model.stmt(body);
     let computing = model.cycles / peaks.clock;
     let moving = model.moving(target);
-    let ns = computing.max(moving) + EXPOSED * computing.min(moving);
-    Cost { ns, heaviest: model.heaviest.1 }
+    Cost { ns: overlapped(computing, moving), heaviest: model.heaviest.1 }
 }
 
 /// A loop on the way to a statement.
@@ -280,12 +302,7 @@ impl Model<'_> {
             info.shape.iter().map(|&n| n as f64).product::<f64>() * info.dtype.bytes() as f64
         };
         let all: f64 = self.func.params.iter().map(size).sum();
-        let rate = match all {
-            all if all <= target.l2_bytes as f64 => self.peaks.l2,
-            all if all <= self.peaks.l3_bytes as f64 => self.peaks.l3,
-            _ => self.peaks.memory,
-        };
-        self.touched.values().sum::<f64>() / rate
+        self.touched.values().sum::<f64>() / rate(target, all)
     }
 }
 

@@ -57,6 +57,11 @@ impl<'a> Inliner<'a> {
         self.graph
     }
 
+    /// True if loads of a tensor are written out.
+    pub fn inlines(&self, tensor: BufferId) -> bool {
+        self.inlinable.contains_key(&tensor)
+    }
+
     /// An expression of the graph with its variables replaced and its loads inlined.
     pub fn instantiate(&mut self, expr: &Expr, env: &Env) -> Expr {
         self.walk(expr, env, &mut BTreeMap::new())

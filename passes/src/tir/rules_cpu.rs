@@ -64,9 +64,8 @@ pub fn schedule(
         let Ok(kernel) = fit(target, bound, &mut emit);
         return Ok(vec![kernel]);
     }
-    let mut kept: BTreeSet<BufferId> = outputs.iter().copied().collect();
     let tensorized = tensorize::tensorized(graph, origins);
-    kept.extend(must_keep(graph, &tensorized));
+    let mut kept = kept_first(graph, &tensorized, outputs);
     loop {
         let found = Found { name, graph, origins, tensorized: &tensorized, kept: &kept };
         let emit =
@@ -82,6 +81,22 @@ pub fn schedule(
             }
         }
     }
+}
+
+/// Why a product finds an operand in memory that its tiles might compute, if it does.
+pub fn held_back(
+    graph: &Graph,
+    origins: &Origins,
+    outputs: &[BufferId],
+    target: &CpuTarget,
+) -> Option<String> {
+    let kept = kept_first(graph, &tensorize::tensorized(graph, origins), outputs);
+    tensorize::held_back(graph, origins, &kept, target)
+}
+
+/// What is kept before any nest has refused something.
+fn kept_first(graph: &Graph, tensorized: &Tensorized, outputs: &[BufferId]) -> BTreeSet<BufferId> {
+    outputs.iter().copied().chain(must_keep(graph, tensorized)).collect()
 }
 
 /// Tensors that are kept whatever reads them: results and arguments of externs and of

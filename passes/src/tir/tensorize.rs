@@ -99,6 +99,15 @@ impl Kind<'_> {
         }
     }
 
+    /// Those of them that must be in memory whatever computes them.
+    fn needed(&self, graph: &Graph, tensor: BufferId) -> Vec<BufferId> {
+        let mut needed = self.operands();
+        if let Kind::Product(_) = self {
+            needed.retain(|&operand| !product::prologue::may_compute(graph, tensor, operand));
+        }
+        needed
+    }
+
     /// True if a tile of whole rows of the result is a good one.
     fn holds_rows(&self) -> bool {
         match self {
@@ -165,14 +174,30 @@ fn prepared(name: &str, input: BufferId, output: BufferId, body: Stmt) -> Stage 
     Stage { name: name.into(), outputs: vec![output], kind, tag: "prepared".into() }
 }
 
-/// The tensors that each intrinsic of a graph reads, by the tensor that it computes.
+/// The tensors that each intrinsic of a graph finds in memory, by the tensor that it computes.
 pub type Tensorized = BTreeMap<BufferId, Vec<BufferId>>;
 
 /// Finds the tensors that intrinsics compute.
 pub fn tensorized(graph: &Graph, origins: &Origins) -> Tensorized {
     let outputs = graph.stages.iter().flat_map(|s| &s.outputs);
-    let found = outputs.filter_map(|&tensor| Some((tensor, kind(graph, origins, tensor)?.operands())));
+    let found =
+        outputs.filter_map(|&tensor| Some((tensor, kind(graph, origins, tensor)?.needed(graph, tensor))));
     found.collect()
+}
+
+/// Why a product of a graph finds an operand in memory that its tiles might compute, if it does: `kept`
+/// are the tensors that are in memory anyway.
+pub fn held_back(
+    graph: &Graph,
+    origins: &Origins,
+    kept: &BTreeSet<BufferId>,
+    target: &CpuTarget,
+) -> Option<String> {
+    graph.stages.iter().flat_map(|s| &s.outputs).find_map(|&tensor| {
+        let Kind::Product(product) = kind(graph, origins, tensor)? else { return None };
+        let refused = product::prologue::refused(graph, &product, kept, target)?;
+        Some(format!("of `{}`, {}", graph.buffers[refused.operand].name, refused.why))
+    })
 }
 
 /// The anchor that a root stage can be computed with: itself, or the only tensor of an

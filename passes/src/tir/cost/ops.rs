@@ -18,6 +18,9 @@ pub const STORE: f64 = 1.0;
 /// Cycles of a simple operation.
 const SIMPLE: f64 = 0.5;
 
+/// Cycles from or to float16, whose parts are taken apart.
+const HALF: f64 = 3.0;
+
 /// Cycles of a call of a function of numbers.
 const CALL: f64 = 60.0;
 
@@ -29,6 +32,7 @@ pub fn cycles(e: &Expr, buffers: &Buffers, lane: Option<VarId>) -> f64 {
     match e.kind() {
         ExprKind::Const(_) | ExprKind::Var(_) => 0.0,
         ExprKind::Reinterpret(_) => SIMPLE,
+        ExprKind::Cast(a) if [a.dtype(), e.dtype()].contains(&DType::F16) => HALF,
         ExprKind::Cast(_) => 1.0,
         ExprKind::Unary(op, _) if e.dtype().is_float() => function(*op),
         ExprKind::Unary(..) | ExprKind::Cmp(..) | ExprKind::Select(..) => 2.0 * SIMPLE,
@@ -134,7 +138,7 @@ pub fn is_vector(body: &Stmt, buffers: &Buffers, lane: VarId) -> bool {
 }
 
 /// True if no part of a value keeps the code generator from computing it in vectors.
-fn is_vector_value(value: &Expr, buffers: &Buffers, lane: VarId) -> bool {
+pub fn is_vector_value(value: &Expr, buffers: &Buffers, lane: VarId) -> bool {
     fermata_ir::tir::visit::post_order([value]).into_iter().all(|e| match e.kind() {
         ExprKind::Load(buffer, indices) => steps_by_one(&buffers[*buffer], indices, lane),
         ExprKind::Unary(op, _) => function(*op) < CALL,

@@ -3,12 +3,16 @@
 //! Any stage `C[b.., i.., j] = sum over k of A * B` qualifies, whatever operator made it, if
 //! both operands, seen as one matrix each, have a matrix of the product for every `b` at
 //! fixed distances: rows next to each other or heads inside of a row alike. A tile is a block
-//! of rows and of columns of one `b`.
+//! of rows and of columns of one `b`. An operand that is computed element by element is brought
+//! into form by each tile for itself where that is less time ([`prologue`]).
+
+pub mod prologue;
+mod tiling;
 
 use fermata_ir::scalar::{BinaryOp, Scalar};
 use fermata_ir::te::{Axis, Combiner, Compute, Graph};
 use fermata_ir::tir::linear::Linear;
-use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Range, Region, Stmt};
+use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Range, Region, Stmt, VarId};
 use fermata_ir::types::DType;
 
 use super::super::checkpoint::Goal;
@@ -17,31 +21,18 @@ use super::super::inline::Env;
 use super::super::joint::Joint;
 use super::super::nest::{Nest, Refusal};
 use super::super::rules_cpu::Scheduled;
-use super::{
-    Anchored, RowEpilogue, TILE_FLOPS, clipped, close, intrin, over_tiles, range, replace_all_loads, results,
-    softmax, var,
-};
+use super::{Anchored, RowEpilogue, clipped, close, intrin, range, replace_all_loads, results, softmax, var};
 use crate::target::CpuPeaks;
-
-/// Rows of a tile at most: its part of the left operand stays in the second-level cache.
-const MAX_ROWS: usize = 128;
+use prologue::Prologue;
+use tiling::Tiling;
 
 /// The largest size that the intrinsics take.
 const MAX_SIZE: usize = 1 << 20;
-
-/// Rows of a tile at least, where the epilogue reduces over them and so takes all columns.
-const MIN_WHOLE_ROWS: usize = 8;
-
-/// Bytes of the right operand that each tile of whole rows may go through: it should stay in cache.
-const MAX_WHOLE_BYTES: usize = 1 << 20;
 
 /// The intrinsics, by how the right operand lies.
 const NN: &str = "gemm_f32_nn";
 const NT: &str = "gemm_f32_nt";
 const PACKED: &str = "gemm_f32";
-
-/// Columns that the micro-kernels of unpacked operands take at a time.
-const PANEL: usize = 48;
 
 /// A buffer seen as a matrix, and where in it a product's operand begins for each batch.
 #[derive(Clone, Debug, PartialEq)]
@@ -74,6 +65,9 @@ pub struct Product {
     rows: Vec<Axis>,
     column: Axis,
     k: usize,
+    /// The variable of the steps of `k`, and the elements of the operands over all of these axes.
+    step: VarId,
+    elements: [Expr; 2],
     /// Where the result's elements go, if not one after the other.
     result: Option<View>,
 }
@@ -81,6 +75,7 @@ pub struct Product {
 /// A load of an operand: its offset in elements, and its indices.
 struct Operand<'a> {
     buffer: BufferId,
+    load: &'a Expr,
     indices: &'a [Expr],
     offset: Linear,
 }
@@ -90,7 +85,7 @@ impl<'a> Operand<'a> {
         let ExprKind::Load(buffer, indices) = load.kind() else { return None };
         let shape = &graph.buffers[*buffer].shape;
         let flat = indices.iter().zip(shape).fold(Expr::int(0), |sum, (i, &n)| sum * n + i.clone());
-        Some(Operand { buffer: *buffer, indices, offset: Linear::of(&flat) })
+        Some(Operand { buffer: *buffer, load, indices, offset: Linear::of(&flat) })
     }
 
     fn step(&self, axis: &Axis) -> usize {
@@ -179,12 +174,15 @@ impl Product {
         if !a.only_uses(outer.iter().chain([k])) {
             return None;
         }
+        let elements = [a.load.clone(), b.load.clone()];
+        let made = |left, right, [batch, rows]: [&[Axis]; 2]| {
+            let (batch, rows, column) = (batch.to_vec(), rows.to_vec(), column.clone());
+            Product { left, right, batch, rows, column, k: k.extent, step: k.var, elements, result: None }
+        };
         if let Some(nr) = b.panels(graph, column, k).filter(|_| k.extent <= MAX_SIZE && a.buffer != b.buffer)
         {
             let left = a.view(graph, outer, k, &[])?;
-            let right = Right::Panels { buffer: b.buffer, nr };
-            let (rows, column) = (outer.to_vec(), column.clone());
-            return Some(Product { left, right, batch: Vec::new(), rows, column, k: k.extent, result: None });
+            return Some(made(left, Right::Panels { buffer: b.buffer, nr }, [&[], outer]));
         }
         if !b.only_uses(outer.iter().chain([column, k])) {
             return None;
@@ -199,8 +197,7 @@ impl Product {
         let one = std::slice::from_ref;
         let by_columns = || b.view(graph, one(column), k, batch).map(Right::Columns);
         let right = b.view(graph, one(k), column, batch).map(Right::Rows).or_else(by_columns)?;
-        let (batch, rows, column) = (batch.to_vec(), rows.to_vec(), column.clone());
-        let product = Product { left, right, batch, rows, column, k: k.extent, result: None };
+        let product = made(left, right, [batch, rows]);
         (product.is_worth_it() && product.sees_one_matrix()).then_some(product)
     }
 
@@ -214,7 +211,7 @@ impl Product {
     pub fn send_to(&mut self, graph: &Graph, output: BufferId, steps: &[usize]) -> Option<()> {
         let axes = self.batch.iter().chain(&self.rows).chain([&self.column]);
         let place = axes.zip(steps).fold(Expr::int(0), |sum, (axis, &step)| sum + axis.expr() * step);
-        let result = Operand { buffer: output, indices: &[], offset: Linear::of(&place) };
+        let result = Operand { buffer: output, load: &place, indices: &[], offset: Linear::of(&place) };
         self.result = Some(result.view(graph, &self.rows, &self.column, &self.batch)?);
         Some(())
     }
@@ -222,20 +219,6 @@ impl Product {
     /// True if the result's elements do not lie one after the other.
     pub fn is_moved(&self) -> bool {
         self.result.is_some()
-    }
-
-    /// True if a tile of whole rows is a good one.
-    pub fn holds_rows(&self) -> bool {
-        let bytes = self.k.saturating_mul(self.column.extent).saturating_mul(4);
-        bytes <= MAX_WHOLE_BYTES && self.whole_rows() >= MIN_WHOLE_ROWS
-    }
-
-    /// Rows of a tile that has all columns, if no bound asks for fewer.
-    fn whole_rows(&self) -> usize {
-        let (m, columns) = (self.m(), self.column.extent);
-        let fitting = (TILE_FLOPS / (2 * columns * self.k).max(1)).clamp(2 * MIN_WHOLE_ROWS, MAX_ROWS);
-        // At least four tiles, so that a second worker finds work.
-        fitting.min(m).min((self.batches() * m).div_ceil(4))
     }
 
     /// One column of results, or one row by columns of the right operand, is a dot product each
@@ -291,49 +274,8 @@ impl Product {
     }
 }
 
-/// How a product is cut into tiles.
-struct Tiling {
-    rows: usize,
-    columns: usize,
-    row_tiles: usize,
-    column_tiles: usize,
-}
-
-impl Tiling {
-    fn new(product: &Product, goal: &Goal<'_>) -> Tiling {
-        let (m, n) = (product.m(), product.column.extent);
-        let panel = match product.right {
-            Right::Panels { nr, .. } => nr,
-            Right::Rows(_) | Right::Columns(_) => PANEL,
-        };
-        let rows = m.min(MAX_ROWS);
-        let fitting = TILE_FLOPS / (2 * rows * product.k).max(1);
-        // At least four tiles, so that a second worker finds work.
-        let spread = 4usize.div_ceil((product.batches() * m.div_ceil(rows)).max(1));
-        let columns = fitting.min(n.div_ceil(spread)).clamp(1, MAX_SIZE / 2).next_multiple_of(panel);
-        let columns = columns.min(n.next_multiple_of(panel));
-        let peaks = goal.target.peaks();
-        let heights =
-            [1].into_iter().chain((1..).map(|r| r * peaks.tile[0]).take_while(|&r| r < rows)).chain([rows]);
-        let widths = || (1..=n.div_ceil(panel)).map(|c| c * panel);
-        let candidates = heights.flat_map(|r| widths().map(move |c| [r, c]));
-        let [rows, columns] = goal.choose([rows, columns], candidates, |[rows, columns]| {
-            let cost = |rows: usize, columns: usize| product.cycles(rows, columns.min(n), &peaks);
-            (cost(rows, columns), over_tiles([m, n], [rows, columns], cost))
-        });
-        Tiling { rows, columns, row_tiles: m.div_ceil(rows), column_tiles: n.div_ceil(columns) }
-    }
-
-    /// Tiles that have all columns.
-    fn of_whole_rows(product: &Product, goal: &Goal<'_>) -> Tiling {
-        let (m, columns) = (product.m(), product.column.extent);
-        let rows = goal.cut(product.whole_rows());
-        Tiling { rows, columns, row_tiles: m.div_ceil(rows), column_tiles: 1 }
-    }
-}
-
 /// Where a tile lies: its batch, first row and column, and their numbers.
-struct Place {
+pub(super) struct Place {
     batch: Option<Expr>,
     m0: Expr,
     n0: Expr,
@@ -352,19 +294,24 @@ pub fn emit(
     joint: &Joint,
     goal: &Goal<'_>,
 ) -> Result<Scheduled, Refusal> {
-    let tiling = match anchored.rows.is_some() || joint.quantised.is_some() {
-        true => Tiling::of_whole_rows(product, goal),
-        false => Tiling::new(product, goal),
-    };
     let output = anchored.root.outputs[0];
-    let elements = results::elements(&mut nest, anchored, joint);
-    let elements = see_as_matrices(&mut nest, anchored, product, joint, &elements);
-    let tiles = product.batches() * tiling.row_tiles * tiling.column_tiles;
+    let mut prologues = Prologue::all(&mut nest, product)?;
+    let whole_rows = anchored.rows.is_some() || joint.quantised.is_some();
+    let tiling = prologue::tiling(product, &prologues, whole_rows, goal)
+        .map_err(|refused| Refusal::Guarded(refused.operand))?;
+    let mut elements = results::elements(&mut nest, anchored, joint);
+    elements.extend(prologues.iter().map(|p| p.element.clone()));
+    let mut elements = see_as_matrices(&mut nest, anchored, product, joint, &elements);
+    let own = elements.split_off(elements.len() - prologues.len());
+    prologues.iter_mut().zip(own).for_each(|(prologue, element)| prologue.element = element);
     let tile = nest.var("t", DType::I64);
-    nest.open(tile, tiles.into(), LoopKind::Tiles);
+    nest.open(tile, tiling.tiles(product).into(), LoopKind::Tiles);
     let place = place(&mut nest, product, &tiling, var(tile));
-    let call = call(product, output, &place);
-    nest.push(call);
+    let mut operands = operand_regions(product, &place);
+    for prologue in &prologues {
+        operands[prologue.side as usize] = prologue.emit(&mut nest, product, &tiling, &place)?;
+    }
+    nest.push(call(product, output, operands, &place));
     let tile_rows = place.rows.clone();
     let result = Region { buffer: output, ranges: result_ranges(product, &place) };
     match &anchored.rows {
@@ -410,30 +357,33 @@ fn result_ranges(product: &Product, at: &Place) -> Vec<Range> {
     }
 }
 
-/// The call of the intrinsic for a tile.
-fn call(product: &Product, output: BufferId, at: &Place) -> Stmt {
-    let k = product.k;
-    let result = result_ranges(product, at);
-    let left = region(&product.left, [(&at.m0, &at.rows), (&Expr::int(0), &k.into())]);
-    let regions = |right| vec![Region { buffer: output, ranges: result }, left, right];
-    let sizes = vec![at.rows.clone(), at.columns.clone(), k.into()];
-    match &product.right {
-        Right::Rows(view) => {
-            let right = region(view, [(&Expr::int(0), &k.into()), (&at.n0, &at.columns)]);
-            intrin(NN, regions(right), sizes)
-        }
-        Right::Columns(view) => {
-            let right = region(view, [(&at.n0, &at.columns), (&Expr::int(0), &k.into())]);
-            intrin(NT, regions(right), sizes)
-        }
+/// Where a tile's operands lie.
+fn operand_regions(product: &Product, at: &Place) -> [Region; 2] {
+    let (k0, k) = (Expr::int(0), Expr::from(product.k));
+    let left = region(&product.left, [(&at.m0, &at.rows), (&k0, &k)]);
+    let right = match &product.right {
+        Right::Rows(view) => region(view, [(&k0, &k), (&at.n0, &at.columns)]),
+        Right::Columns(view) => region(view, [(&at.n0, &at.columns), (&k0, &k)]),
         Right::Panels { buffer, nr } => {
             let panels = (at.columns.clone() + (nr - 1)).floor_div(*nr);
             let first = at.n0.clone().floor_div(*nr);
-            let ranges = vec![range(first, panels), range(0i64, k), range(0i64, *nr)];
-            let right = Region { buffer: *buffer, ranges };
-            intrin(PACKED, regions(right), sizes.into_iter().chain([Expr::from(*nr)]).collect())
+            Region { buffer: *buffer, ranges: vec![range(first, panels), range(k0, k), range(0i64, *nr)] }
         }
-    }
+    };
+    [left, right]
+}
+
+/// The call of the intrinsic for a tile.
+fn call(product: &Product, output: BufferId, operands: [Region; 2], at: &Place) -> Stmt {
+    let result = Region { buffer: output, ranges: result_ranges(product, at) };
+    let sizes = vec![at.rows.clone(), at.columns.clone(), product.k.into()];
+    let (name, width) = match &product.right {
+        Right::Rows(_) => (NN, None),
+        Right::Columns(_) => (NT, None),
+        Right::Panels { nr, .. } => (PACKED, Some(Expr::from(*nr))),
+    };
+    let regions = [result].into_iter().chain(operands).collect();
+    intrin(name, regions, sizes.into_iter().chain(width).collect())
 }
 
 /// Rows and columns of a view, from its own origin.
