@@ -102,8 +102,8 @@ impl Kind<'_> {
     /// Those of them that must be in memory whatever computes them.
     fn needed(&self, graph: &Graph, tensor: BufferId) -> Vec<BufferId> {
         let mut needed = self.operands();
-        if let Kind::Product(_) = self {
-            needed.retain(|&operand| !product::prologue::may_compute(graph, tensor, operand));
+        if let Kind::Product(product) = self {
+            needed.retain(|&operand| !product::prologue::may_compute(graph, (tensor, product), operand));
         }
         needed
     }

@@ -68,8 +68,11 @@ pub struct Refused {
 }
 
 /// True if the tiles of a product might compute an operand: it is a function of the elements of what
-/// the graph is given, and no other sum of the graph reads it.
-pub fn may_compute(graph: &Graph, product: BufferId, operand: BufferId) -> bool {
+/// the graph is given, does not lie in panels, and no other sum of the graph reads it.
+pub fn may_compute(graph: &Graph, (tensor, product): (BufferId, &Product), operand: BufferId) -> bool {
+    if matches!(product.right, Right::Panels { buffer, .. } if buffer == operand) {
+        return false;
+    }
     let Some(stage) = graph.stages.iter().find(|s| s.outputs == [operand]) else { return false };
     let StageKind::Compute(compute) = &stage.kind else { return false };
     if compute.reduce.is_some() || &*stage.tag == te::KEPT {
@@ -88,7 +91,7 @@ pub fn may_compute(graph: &Graph, product: BufferId, operand: BufferId) -> bool 
     });
     let takes_whole = |s: &Stage| match &s.kind {
         StageKind::Placeholder => false,
-        StageKind::Compute(c) => c.reduce.is_some() && s.outputs != [product] && loaded(c).contains(&operand),
+        StageKind::Compute(c) => c.reduce.is_some() && s.outputs != [tensor] && loaded(c).contains(&operand),
         StageKind::Extern { inputs, .. } => inputs.contains(&operand),
     };
     reads_given && !graph.stages.iter().any(takes_whole)
