@@ -48,6 +48,9 @@ const ROWS: [&OpDef; 8] = [
     &L2_NORMALIZE,
 ];
 
+/// Why a group stays as it is on a GPU.
+pub const GPU_PRODUCT: &str = "a GPU's product takes no other group";
+
 /// What joined groups may cost more than alone, in hundredths: the estimate is no finer.
 const SLACK: u64 = 110;
 
@@ -94,6 +97,11 @@ impl Trial {
         }
     }
 
+    /// True if a group stays as it is, whatever the schedules say.
+    pub fn leaves(&self, group: &Group) -> bool {
+        self.rows_only && group.kinds.product
+    }
+
     /// The cost of a group, looked up if it was asked for before; `None` if it cannot be lowered.
     fn cost(&mut self, module: &Module, group: &Group) -> Option<Cost> {
         if let Some(&known) = self.costs.get(&group.callee) {
@@ -104,42 +112,58 @@ impl Trial {
         cost
     }
 
-    /// How many launches two groups save as one, and the work that this one is.
+    /// How many launches some groups save as others that do the same, and the work that these are.
     ///
     /// # Errors
     /// Why they are better apart.
     pub fn saves(
         &mut self,
         module: &Module,
-        apart: [&Group; 2],
-        together: &Group,
+        apart: &[&Group],
+        together: &[&Group],
     ) -> Result<(usize, u64), String> {
-        let most = self.limits.nodes.min(MAX_TRIED);
-        if together.kinds.nodes > most {
-            return Err(format!("together they have more than {most} nodes"));
-        }
-        if !ends_in_shape(module, &together.func) {
-            return Err("together they would end in another shape than the product in them".into());
-        }
-        let results = module.types[together.func.body].as_tuple().map_or(1, <[Type]>::len);
-        if self.limits.args > 0 && together.args.len() + results > self.limits.args as usize {
-            return Err("together they have more than `max_function_args` arguments and results".into());
-        }
-        let (Some(first), Some(second)) = (self.cost(module, apart[0]), self.cost(module, apart[1])) else {
-            return Err("one of them has no code".into());
+        together.iter().try_for_each(|group| self.allows(module, group))?;
+        let Some(before) = self.sum(module, apart) else { return Err("one of them has no code".into()) };
+        let Some(after) = self.sum(module, together) else {
+            return Err("together they have no code".into());
         };
-        let Some(both) = self.cost(module, together) else { return Err("together they have no code".into()) };
-        let launches = first.launches + second.launches;
-        if both.launches >= launches {
-            let why = format!("together they are {} launches, as they are alone", both.launches);
-            let more = self.kernels.held_back(module, &together.func);
+        if after.launches >= before.launches {
+            let why = format!("together they are {} launches, as they are alone", after.launches);
+            let more = together.iter().find_map(|group| self.kernels.held_back(module, &group.func));
             return Err(more.map_or(why.clone(), |more| format!("{why}; {more}")));
         }
-        let work = first.work.saturating_add(second.work);
-        if both.work > work.saturating_mul(SLACK) / 100 {
-            return Err(format!("together they are more work: {} against {work}", both.work));
+        if after.work > before.work.saturating_mul(SLACK) / 100 {
+            return Err(format!("together they are more work: {} against {}", after.work, before.work));
         }
-        Ok((launches - both.launches, both.work))
+        Ok((before.launches - after.launches, after.work))
+    }
+
+    /// Whether there may be a group.
+    ///
+    /// # Errors
+    /// Why not.
+    fn allows(&self, module: &Module, group: &Group) -> Result<(), String> {
+        let most = self.limits.nodes.min(MAX_TRIED);
+        if group.kinds.nodes > most {
+            return Err(format!("together they have more than {most} nodes"));
+        }
+        if !ends_in_shape(module, &group.func) {
+            return Err("together they would end in another shape than the product in them".into());
+        }
+        let results = module.types[group.func.body].as_tuple().map_or(1, <[Type]>::len);
+        if self.limits.args > 0 && group.args.len() + results > self.limits.args as usize {
+            return Err("together they have more than `max_function_args` arguments and results".into());
+        }
+        Ok(())
+    }
+
+    /// What groups cost in all; `None` if one of them cannot be lowered.
+    fn sum(&mut self, module: &Module, groups: &[&Group]) -> Option<Cost> {
+        groups.iter().try_fold(Cost { launches: 0, work: 0 }, |sum, group| {
+            let cost = self.cost(module, group)?;
+            let work = sum.work.saturating_add(cost.work);
+            Some(Cost { launches: sum.launches + cost.launches, work })
+        })
     }
 
     fn lowered(&mut self, module: &Module, expr: ExprId, func: &Function) -> Option<Cost> {
@@ -197,9 +221,15 @@ impl Group {
         })
     }
 
-    /// True if a kernel might hold this group and then that one, with the results of both.
-    pub fn may_share(&self, then: &Group) -> bool {
-        self.kinds.one_anchor(then.kinds) && !self.kinds.other && !then.kinds.other
+    /// Why no kernel holds this group and then that one, if that is known before it is tried.
+    pub fn obstacle(&self, then: &Group) -> Option<&'static str> {
+        self.kinds.obstacle(then.kinds)
+    }
+
+    /// True if there is no product in it, and nothing that needs whole rows.
+    pub fn is_elementwise(&self) -> bool {
+        let Kinds { product, row, other, .. } = self.kinds;
+        !product && !row && !other
     }
 
     /// The name of the operator that it ends in.
@@ -242,15 +272,23 @@ impl Kinds {
         }
     }
 
-    /// True if a kernel might hold this group and then that one.
-    fn may_feed(self, then: Kinds) -> bool {
-        let some_anchor = self.product || self.row || then.product || then.row;
-        self.one_anchor(then) && some_anchor && !self.other && !then.other
+    /// Why no kernel holds this group and then that one, if that is known before it is tried.
+    fn obstacle(self, then: Kinds) -> Option<&'static str> {
+        match self.other || then.other {
+            true => Some("an operator in one of them has kernels of its own"),
+            // There is no product behind a product or behind rows.
+            false if then.product && (self.product || self.row) => {
+                Some("no product takes another one, or rows, before it")
+            }
+            false => None,
+        }
     }
 
-    /// True if there is no product behind a product or behind rows.
-    fn one_anchor(self, then: Kinds) -> bool {
-        !(then.product && (self.product || self.row))
+    /// Why a group is not tried with this one before it, which it alone reads.
+    fn obstacle_before(self, then: Kinds) -> Option<&'static str> {
+        let some_anchor = self.product || self.row || then.product || then.row;
+        let neither = (!some_anchor).then_some("neither has a product or rows");
+        self.obstacle(then).or(neither)
     }
 }
 
@@ -270,11 +308,12 @@ fn join_one(
         }
         tried.push(arg);
         let Some(producer) = Group::of(module, arg) else { continue };
-        if !producer.kinds.may_feed(consumer.kinds) {
+        if let Some(why) = producer.kinds.obstacle_before(consumer.kinds) {
+            tell(module, expr, (&producer, &consumer), why, context);
             continue;
         }
-        if trial.rows_only && (producer.kinds.product || consumer.kinds.product) {
-            tell(module, expr, (&producer, &consumer), "a GPU's product takes no other group", context);
+        if trial.leaves(&producer) || trial.leaves(&consumer) {
+            tell(module, expr, (&producer, &consumer), GPU_PRODUCT, context);
             continue;
         }
         let own = consumer.args.iter().filter(|&&a| a == arg).count();
@@ -315,7 +354,7 @@ fn try_join(
     }
     let joined = joined(module, expr, (value, producer), consumer);
     let together = Group::of(module, joined).expect("a group was made");
-    let (launches, _) = trial.saves(module, [producer, consumer], &together)?;
+    let (launches, _) = trial.saves(module, &[producer, consumer], &[&together])?;
     Ok((joined, launches))
 }
 
@@ -366,7 +405,7 @@ impl Params {
 }
 
 /// A call of a group that computes what the two compute.
-fn joined(
+pub fn joined(
     module: &mut Module,
     expr: ExprId,
     (value, producer): (ExprId, &Group),

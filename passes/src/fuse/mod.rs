@@ -11,7 +11,8 @@
 //! And groups that were made are joined where the target's own schedules say that the two together
 //! are fewer launches and no more work ([`merge`]): reductions that feed on, reorderings in front
 //! of a product or behind it, rows that a norm or a softmax takes over. A group whose value others
-//! read too can be joined likewise, and then has several results ([`share`]).
+//! read too can be joined likewise, and one that reads the same as another: they have several results
+//! then ([`share`]). A split is written into all that reads its fields ([`spread`]).
 
 mod dominator;
 mod extract;
@@ -19,6 +20,7 @@ mod graph;
 mod group;
 mod merge;
 mod share;
+mod spread;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::expr::{Expr, ExprId, Function, Module};
@@ -89,6 +91,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
         };
         tell(module, &graph, &groups, context);
         let body = extract::extract(module, &func, &graph, &groups, linked);
+        let body = if tries { spread::spread(module, body, &mut trial, context) } else { body };
         let body = if tries { merge::merge(module, body, &mut trial, context) } else { body };
         let body = if tries { share::share(module, body, &mut trial, context) } else { body };
         changed |= body != func.body;

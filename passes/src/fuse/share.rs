@@ -3,28 +3,30 @@
 //! A residual sum that is normalised and added to again, or a norm that is quantised and added to,
 //! would be a kernel's result only to be read by the next. The two groups become one with both
 //! results if the target's schedules make fewer launches of them and no more work, and if nothing
-//! else leads from the one to the other, which would then wait for itself. Which of several readers
-//! is taken is decided by what it saves, never by where it stands.
+//! else leads from the one to the other, which would then wait for itself. Two groups that read the
+//! same and make elements of the same shape of it, such as fields of a split, become one likewise.
+//! Which of several others is taken is decided by what it saves, never by where it stands.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use fermata_ir::entity::SecondaryMap;
 use fermata_ir::expr::{Callee, Expr, ExprId, Module};
-use fermata_ir::types::Type;
+use fermata_ir::types::{Dim, Type};
 use fermata_ir::walk;
 
 use super::merge::{Group, Params, Trial, close, remark};
 use crate::lower::kernels::function_key;
 use crate::pass::PassContext;
+use crate::relay::common_subexpr::share_equal;
 use crate::relay::rewrite::instantiate;
 
 /// The only rule there is.
-const SHARE: &str = "join a group with one that reads its value among others";
+const SHARE: &str = "join a group with one that reads its value or the same among others";
 
 /// How often the whole program is looked at: joined groups can be joined again.
 const MAX_ROUNDS: usize = 16;
 
-/// Readers of one value that are tried.
+/// Readers of one value that are tried, and groups that read the same.
 const MAX_READERS: usize = 8;
 
 /// Expressions that a search for another way between two groups looks at.
@@ -34,8 +36,13 @@ const MAX_SEARCH: usize = 4096;
 pub fn share(module: &mut Module, body: ExprId, trial: &mut Trial, context: &mut PassContext) -> ExprId {
     let mut body = body;
     for _ in 0..MAX_ROUNDS {
-        let Some(readers) = Readers::of(module, body) else {
-            return body;
+        let readers = match Readers::of(module, body) {
+            Ok(readers) => readers,
+            Err((at, what)) => {
+                let why = format!("no groups with several results are looked for: there is {what} here");
+                remark(module, at, why, context);
+                return body;
+            }
         };
         let mut round = Round { readers, joins: BTreeMap::new(), spans: Vec::new(), refused: Vec::new() };
         let done = round.choose(module, trial, context);
@@ -48,6 +55,8 @@ pub fn share(module: &mut Module, body: ExprId, trial: &mut Trial, context: &mut
             return body;
         }
     }
+    let why = format!("no more groups with several results are looked for after {MAX_ROUNDS} rounds");
+    remark(module, body, why, context);
     body
 }
 
@@ -61,17 +70,23 @@ struct Use {
 }
 
 /// Who reads the values of groups.
+#[derive(Default)]
 struct Readers {
     /// Expressions outside of groups, operands first.
     order: Vec<ExprId>,
     place: SecondaryMap<ExprId, usize>,
     /// The uses of groups' values, by their calls.
     uses: BTreeMap<ExprId, Vec<Use>>,
+    /// The groups that are called with a value, operands first.
+    takers: BTreeMap<ExprId, Vec<ExprId>>,
 }
 
 impl Readers {
-    /// The readers in a function's body; nothing if it does more than call groups.
-    fn of(module: &Module, body: ExprId) -> Option<Readers> {
+    /// The readers in a function's body.
+    ///
+    /// # Errors
+    /// With what it does besides calling groups, and where.
+    fn of(module: &Module, body: ExprId) -> Result<Readers, (ExprId, &'static str)> {
         let mut inside: BTreeSet<ExprId> = BTreeSet::new();
         let order = walk::post_order(module, &[body]);
         for &expr in &order {
@@ -82,12 +97,16 @@ impl Readers {
             }
         }
         let order: Vec<ExprId> = order.into_iter().filter(|e| !inside.contains(e)).collect();
-        let mut readers = Readers { place: SecondaryMap::new(), order: Vec::new(), uses: BTreeMap::new() };
+        let mut readers = Readers::default();
         for (place, &expr) in order.iter().enumerate() {
-            if !is_plain(module, expr) {
-                return None;
+            if let Some(what) = scope(module, expr) {
+                return Err((expr, what));
             }
             readers.place[expr] = place;
+            if let Some(group) = Group::of(module, expr) {
+                let args: BTreeSet<ExprId> = group.args.iter().copied().collect();
+                args.into_iter().for_each(|arg| readers.takers.entry(arg).or_default().push(expr));
+            }
             if !matches!(module.exprs[expr], Expr::Proj { .. }) {
                 walk::children(&module.exprs[expr])
                     .into_iter()
@@ -96,7 +115,7 @@ impl Readers {
         }
         readers.add(module, body, None);
         readers.order = order;
-        Some(readers)
+        Ok(readers)
     }
 
     fn add(&mut self, module: &Module, used: ExprId, user: Option<ExprId>) {
@@ -113,8 +132,28 @@ impl Readers {
     fn groups(&self, module: &Module, value: ExprId) -> Vec<ExprId> {
         let mut found = Vec::new();
         for user in self.uses.get(&value).into_iter().flatten().filter_map(|u| u.user) {
-            if is_group_call(module, user) && !found.contains(&user) && found.len() < MAX_READERS {
+            if is_group_call(module, user) && !found.contains(&user) {
                 found.push(user);
+            }
+        }
+        found
+    }
+
+    /// The groups behind an elementwise one that make tensors of the same shape of one of its
+    /// arguments, element by element too. What is smaller than a result, such as a bias, is none.
+    fn beside(&self, module: &Module, value: ExprId) -> Vec<ExprId> {
+        let Some(group) = Group::of(module, value).filter(Group::is_elementwise) else { return Vec::new() };
+        let Some(shape) = common_shape(&module.types[value]) else { return Vec::new() };
+        let large = |arg: &&ExprId| elements(&module.types[**arg]) >= elements(&module.types[value]);
+        let args = group.args.iter().filter(large);
+        let mut found = Vec::new();
+        for &taker in args.flat_map(|arg| &self.takers[arg]) {
+            let alike = self.place[taker] > self.place[value]
+                && common_shape(&module.types[taker]) == Some(shape)
+                && Group::of(module, taker).is_some_and(|g| g.is_elementwise())
+                && !self.uses[&value].iter().any(|used| used.user == Some(taker));
+            if alike && !found.contains(&taker) {
+                found.push(taker);
             }
         }
         found
@@ -159,8 +198,8 @@ impl Readers {
     }
 }
 
-/// True if an expression is evaluated wherever it stands, and has no scope of its own.
-fn is_plain(module: &Module, expr: ExprId) -> bool {
+/// What an expression is, if it is not evaluated wherever it stands or has a scope of its own.
+fn scope(module: &Module, expr: ExprId) -> Option<&'static str> {
     match &module.exprs[expr] {
         Expr::Var(_)
         | Expr::Const(_)
@@ -169,14 +208,12 @@ fn is_plain(module: &Module, expr: ExprId) -> bool {
         | Expr::Proj { .. }
         | Expr::Global(_)
         | Expr::Op(_)
-        | Expr::Ctor(_) => true,
-        Expr::Func(func) => super::is_primitive(func),
-        Expr::Let { .. }
-        | Expr::If { .. }
-        | Expr::Match { .. }
-        | Expr::Ref(_)
-        | Expr::RefRead(_)
-        | Expr::RefWrite { .. } => false,
+        | Expr::Ctor(_) => None,
+        Expr::Func(func) => (!super::is_primitive(func)).then_some("a closure"),
+        Expr::Let { .. } => Some("a `let`"),
+        Expr::If { .. } => Some("an `if`"),
+        Expr::Match { .. } => Some("a `match`"),
+        Expr::Ref(_) | Expr::RefRead(_) | Expr::RefWrite { .. } => Some("a reference cell"),
     }
 }
 
@@ -201,6 +238,27 @@ fn width(ty: &Type) -> Option<usize> {
         Type::Tensor(_) => Some(1),
         Type::Tuple(fields) => fields.iter().all(|f| f.as_tensor().is_some()).then_some(fields.len()),
         Type::Func(_) | Type::Ref(_) | Type::Adt(..) | Type::Var(_) | Type::Unknown => None,
+    }
+}
+
+/// The shape of a tensor, or of all tensors of a tuple.
+fn common_shape(ty: &Type) -> Option<&[Dim]> {
+    match ty {
+        Type::Tensor(tensor) => Some(&tensor.shape[..]),
+        Type::Tuple(fields) => {
+            let first = common_shape(fields.first()?);
+            fields.iter().all(|field| common_shape(field) == first).then_some(first).flatten()
+        }
+        Type::Func(_) | Type::Ref(_) | Type::Adt(..) | Type::Var(_) | Type::Unknown => None,
+    }
+}
+
+/// Elements of a tensor of known shape, or of the largest one of a tuple; 0 of anything else.
+fn elements(ty: &Type) -> usize {
+    match ty {
+        Type::Tensor(tensor) => tensor.static_shape().map_or(0, |shape| shape.iter().product()),
+        Type::Tuple(fields) => fields.iter().map(elements).max().unwrap_or(0),
+        Type::Func(_) | Type::Ref(_) | Type::Adt(..) | Type::Var(_) | Type::Unknown => 0,
     }
 }
 
@@ -239,10 +297,10 @@ impl Round {
     fn choose(&mut self, module: &mut Module, trial: &mut Trial, context: &mut PassContext) -> bool {
         let values: Vec<ExprId> = self.readers.order.clone();
         for value in values {
-            let readers = self.readers.groups(module, value);
-            if self.joins.contains_key(&value) || width(&module.types[value]).is_none() {
+            if self.joins.contains_key(&value) || !is_group_call(module, value) {
                 continue;
             }
+            let readers = self.candidates(module, value);
             let mut best: Option<Found> = None;
             for reader in readers {
                 match self.pair(module, value, reader, trial) {
@@ -270,6 +328,21 @@ impl Round {
         false
     }
 
+    /// The groups that a group is tried with: those that read its value, and those that read the same.
+    fn candidates(&mut self, module: &Module, value: ExprId) -> Vec<ExprId> {
+        let all = [self.readers.groups(module, value), self.readers.beside(module, value)];
+        let mut tried = Vec::new();
+        for (groups, what) in all.into_iter().zip(["read its value", "read the same"]) {
+            if groups.len() > MAX_READERS {
+                let name = Group::of(module, value).map_or_else(String::new, |g| g.last(module));
+                let why = format!("of the {} groups that {what}, {MAX_READERS} are tried", groups.len());
+                self.refused.push((value, format!("the group of `{name}`: {why}")));
+            }
+            tried.extend(groups.into_iter().take(MAX_READERS));
+        }
+        tried
+    }
+
     /// What a value and one of its readers are together; nothing if they are not looked at in this
     /// round.
     ///
@@ -287,16 +360,21 @@ impl Round {
         };
         let (from, to) = (self.readers.place[value], self.readers.place[reader]);
         let apart = self.spans.iter().all(|&(a, b)| b < from || to < a);
-        if !apart || self.joins.contains_key(&reader) || width(&module.types[reader]).is_none() {
+        if !apart || self.joins.contains_key(&reader) {
             return Ok(None);
         }
         // A value that only this group reads was looked at before.
         let is_tuple = module.types[value].as_tuple().is_some();
-        let alone = !is_tuple && self.readers.kept(module, value, reader).is_empty();
-        if alone || !first.may_share(&second) {
+        if !is_tuple && self.readers.kept(module, value, reader).is_empty() {
             return Ok(None);
         }
         let why = |why: &str, module: &Module| describe(module, value, reader, why);
+        if [value, reader].iter().any(|&group| width(&module.types[group]).is_none()) {
+            return Err(why("the results of one of them are more than tensors", module));
+        }
+        if let Some(obstacle) = first.obstacle(&second) {
+            return Err(why(obstacle, module));
+        }
         if [value, reader].iter().any(|&group| self.readers.reads_whole(module, group)) {
             return Err(why("the results of one of them are used as one tuple", module));
         }
@@ -307,7 +385,7 @@ impl Round {
         let joined = self.joined(module, (value, &first), (reader, &second));
         let together = Group::of(module, joined.call).expect("a group was made");
         let (launches, work) =
-            trial.saves(module, [&first, &second], &together).map_err(|w| why(&w, module))?;
+            trial.saves(module, &[&first, &second], &[&together]).map_err(|w| why(&w, module))?;
         let key = function_key(module, &together.func);
         Ok(Some(Found { reader, joined, launches, work, key }))
     }
@@ -357,6 +435,7 @@ impl Round {
                 tuple
             }
         };
+        let body = share_equal(module, body);
         Joined { call: close(module, reader, params, body), groups: [value, reader], kept }
     }
 

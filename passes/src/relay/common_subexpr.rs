@@ -11,7 +11,7 @@ use fermata_ir::op::elemwise::convert::CAST;
 use fermata_ir::op::{FusePattern, Op, Purity};
 use fermata_ir::types::DType;
 
-use super::rewrite::rebuild_functions;
+use super::rewrite::{rebuild, rebuild_functions};
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -85,6 +85,15 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
             }
         }
     }))
+}
+
+/// An expression in which what is equal is one.
+pub fn share_equal(module: &mut Module, root: ExprId) -> ExprId {
+    let mut seen: BTreeMap<Key, ExprId> = BTreeMap::new();
+    rebuild(module, root, &mut |module, _, new| match key(module, new) {
+        Some(key) => *seen.entry(key).or_insert(new),
+        None => new,
+    })
 }
 
 fn key(module: &Module, expr: ExprId) -> Option<Key> {

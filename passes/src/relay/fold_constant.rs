@@ -13,6 +13,7 @@ use fermata_ir::entity::SecondaryMap;
 use fermata_ir::eval::{Value, eval_expr};
 use fermata_ir::expr::{Call, Callee, Expr, ExprId, Module, VarId};
 use fermata_ir::op::Purity;
+use fermata_ir::op::quant::DEQUANTIZE;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::types::DType;
 use fermata_ir::walk;
@@ -189,10 +190,16 @@ fn fold_call(module: &mut Module, expr: ExprId, context: &mut PassContext) -> Op
         remark(module, expr, op.name(), &why, context);
         return None;
     }
+    let (name, bytes) = (op.name(), [result_bytes, argument_bytes]);
     match eval_expr(module, expr) {
-        Ok(value) => constant_of(module, &value, expr),
+        Ok(value) => {
+            if op.is(&DEQUANTIZE) {
+                tell_dequantised(module, expr, bytes, context);
+            }
+            constant_of(module, &value, expr)
+        }
         Err(error) => {
-            remark(module, expr, op.name(), &error.message, context);
+            remark(module, expr, name, &error.message, context);
             None
         }
     }
@@ -203,6 +210,16 @@ fn remark(module: &Module, expr: ExprId, op: &str, why: &str, context: &mut Pass
     if context.want_remarks {
         let remark = Diagnostic::warning(Code::PASS, format!("`{op}` is not folded: {why}"));
         context.remarks.push(remark.at(module.spans[expr].clone()));
+    }
+}
+
+/// Says that a constant is dequantised for good, so that no product does it when running.
+fn tell_dequantised(module: &Module, expr: ExprId, [floats, given]: [usize; 2], context: &mut PassContext) {
+    if context.want_remarks {
+        let bytes = format!("{floats} bytes of floats stand for {given} bytes");
+        let why =
+            format!("`qnn.dequantize` is folded: {bytes}, and no product dequantises them when running");
+        context.remarks.push(Diagnostic::warning(Code::PASS, why).at(module.spans[expr].clone()));
     }
 }
 

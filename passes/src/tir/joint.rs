@@ -1,9 +1,10 @@
 //! Several results of one kernel: what others need too of what a kernel computes on its way.
 //!
 //! A kernel is emitted for one stage, its root. Besides, it may write *companions*, which are
-//! tensors of the root's shape that the root is computed from; where schedules have a row at hand,
-//! tensors with one element a row of the root; and the root's rows as int8 numbers with a scale
-//! each. A tile writes its own part of all of them, once.
+//! tensors of the root's shape that the root is computed from, or that stand beside it, such as
+//! another field of what was split; where schedules have a row at hand, tensors with one element a
+//! row of the root; and the root's rows as int8 numbers with a scale each. A tile writes its own
+//! part of all of them, once.
 
 use std::collections::BTreeSet;
 
@@ -21,7 +22,7 @@ use super::tensorize::{Origins, quantize_i8};
 /// What a kernel writes besides its root.
 #[derive(Clone, Debug, Default)]
 pub struct Joint {
-    /// Tensors of the root's shape that the root is computed from, in the order of the graph.
+    /// Tensors of the root's shape, in the order of the graph.
     pub companions: Vec<BufferId>,
     /// Tensors with an element for each row of the root, in the order of the graph.
     pub per_row: Vec<BufferId>,
@@ -160,7 +161,7 @@ impl Joining<'_> {
     }
 
     /// The kernel of a root with as many of the graph's results as it can write besides, of those
-    /// that it would read otherwise and that are not `written` yet.
+    /// that it would read otherwise or that nothing reads, and that are not `written` yet.
     fn with_more<'s>(
         &'s self,
         mut root: &'s Stage,
@@ -171,12 +172,13 @@ impl Joining<'_> {
     ) -> Scheduled {
         let mut refused = BTreeSet::new();
         loop {
-            let candidate = kernel
-                .inputs
-                .iter()
-                .rev()
-                .copied()
-                .find(|&b| self.outputs.contains(&b) && !written.contains(&b) && !refused.contains(&b));
+            let unread = self.outputs.iter().rev().filter(|&&b| self.is_unread(b, root));
+            let candidate = kernel.inputs.iter().rev().chain(unread).copied().find(|&b| {
+                self.outputs.contains(&b)
+                    && !kernel.outputs.contains(&b)
+                    && !written.contains(&b)
+                    && !refused.contains(&b)
+            });
             let Some(candidate) = candidate else { return kernel };
             let found = self.beside(candidate, root, &joint).and_then(|(root, more)| {
                 let kernel = self.attempt(root, &more, emit)?;
@@ -240,6 +242,20 @@ impl Joining<'_> {
     /// The compute that makes a tensor, and nothing else.
     fn computed(&self, tensor: BufferId) -> Option<&Stage> {
         self.graph.stages.iter().find(|s| s.outputs == [tensor] && matches!(s.kind, StageKind::Compute(_)))
+    }
+
+    /// True if a tensor of a root's shape is a function of elements, and nothing in the graph reads it.
+    fn is_unread(&self, tensor: BufferId, root: &Stage) -> bool {
+        let reads = |stage: &Stage| match &stage.kind {
+            StageKind::Placeholder => false,
+            StageKind::Compute(c) => super::rules_cpu::loaded(c).contains(&tensor),
+            StageKind::Extern { inputs, .. } => inputs.contains(&tensor),
+        };
+        let elementwise = |stage: &Stage| matches!(&stage.kind, StageKind::Compute(c) if c.reduce.is_none());
+        let shape = |b: BufferId| &self.graph.buffers[b].shape;
+        shape(tensor) == shape(root.outputs[0])
+            && self.computed(tensor).is_some_and(elementwise)
+            && !self.graph.stages.iter().any(reads)
     }
 
     /// True if the stage of a tensor reads what another stage makes.
