@@ -148,10 +148,13 @@ impl<'p> Machine<'p> {
             .ok_or_else(|| error(format!("{buffer} is read before it is written")))
     }
 
-    /// A buffer's place holds the value from now on, whatever its shape was before.
+    /// A buffer's place holds the value from now on, whatever its shape was before; what takes no
+    /// room may lie where another buffer does.
     fn write(&self, frame: &mut Frame<'_>, buffer: BufferId, value: Tensor) {
         let place = self.program.funcs[frame.func].buffers[buffer].place;
-        frame.memory.insert(key(place), value);
+        if !value.is_empty() {
+            frame.memory.insert(key(place), value);
+        }
     }
 
     fn outputs(&self, frame: &Frame<'_>) -> Result<Vec<Tensor>, Diagnostic> {
