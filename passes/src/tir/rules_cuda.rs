@@ -221,8 +221,11 @@ impl<'a> Kernel<'a> {
 
     /// A kernel of tiles for a product, if it is worth one.
     fn emit_product(&self, rows: &Rows<'_>, product: &gemm::Product) -> Option<Result<Scheduled, Refusal>> {
-        let narrow = narrow::narrow_dtype(product);
-        let by_columns = narrow == Some(DType::I8) && dot::has_few_rows(&self.nest(), product);
+        let mut nest = self.nest();
+        let (product, pointwise) = product.collapsed(rows.pointwise, &mut nest.func.buffers)?;
+        let rows = &Rows { pointwise: &pointwise, ..*rows };
+        let narrow = narrow::narrow_dtype(&product);
+        let by_columns = narrow == Some(DType::I8) && dot::has_few_rows(&nest, &product);
         if !by_columns && !product.is_large() {
             return None;
         }
@@ -230,12 +233,13 @@ impl<'a> Kernel<'a> {
             // Tiles have no whole rows.
             return Some(Err(Refusal::Guarded(tensor)));
         }
-        let nest = self.nest();
         Some(match narrow {
-            Some(_) if by_columns => dot::emit_columns(nest, rows, product),
-            Some(dtype) if self.target.sm >= tensor_core::SM => tensor_core::emit(nest, rows, product, dtype),
-            Some(DType::I8) => dot::emit_tiles(nest, rows, product),
-            Some(_) | None => gemm::emit(nest, rows, product),
+            Some(_) if by_columns => dot::emit_columns(nest, rows, &product),
+            Some(dtype) if self.target.sm >= tensor_core::SM => {
+                tensor_core::emit(nest, rows, &product, dtype)
+            }
+            Some(DType::I8) => dot::emit_tiles(nest, rows, &product),
+            Some(_) | None => gemm::emit(nest, rows, &product),
         })
     }
 

@@ -7,11 +7,13 @@
 
 use std::collections::BTreeSet;
 
+use fermata_ir::entity::PrimaryMap;
 use fermata_ir::scalar::BinaryOp;
 use fermata_ir::te::{Axis, Combiner, Compute, Graph, StageKind};
-use fermata_ir::tir::{BufferId, Expr, ExprKind, LoopKind, Scope, Stmt, VarId};
+use fermata_ir::tir::{Buffer, BufferId, Expr, ExprKind, LoopKind, Scope, Stmt, VarId};
 use fermata_ir::types::DType;
 
+use super::super::collapse::{Pointwise, collapse};
 use super::super::inline::{Env, Inliner, nodes};
 use super::super::nest::{BlockThreads, Nest, Refusal, is_contiguous};
 use super::super::rows::{Rows, close_kernel, replace_loads, store};
@@ -62,6 +64,22 @@ impl Product {
     /// True if there are enough rows, columns and summed elements for tiles of them.
     pub fn is_large(&self) -> bool {
         [&self.left.axes, &self.right.axes, &self.depth].into_iter().all(|axes| extent(axes) >= MIN_EXTENT)
+    }
+
+    /// The product and its elementwise body with neighbouring axes merged where all that they access
+    /// allows it: rows of a batch are rows like any others then, and tiles of them parts of a matrix.
+    /// `buffers` take the merged shapes.
+    pub fn collapsed(
+        &self,
+        pointwise: &Pointwise,
+        buffers: &mut PrimaryMap<BufferId, Buffer>,
+    ) -> Option<(Product, Pointwise)> {
+        let mut all = pointwise.clone();
+        all.bodies.extend([self.left.value.clone(), self.right.value.clone()]);
+        collapse(&mut all, buffers);
+        let (right, left) = (all.bodies.pop()?, all.bodies.pop()?);
+        let product = factors(&left, &right, &all.axes, &self.depth)?;
+        Some((Product { tensor: self.tensor, identity: self.identity.clone(), ..product }, all))
     }
 }
 
