@@ -6,12 +6,13 @@
 use std::collections::BTreeMap;
 
 use fermata_ir::diag::Diagnostics;
-use fermata_ir::expr::{Callee, ConstId, Expr, ExprId, Module, VarId};
+use fermata_ir::expr::{Callee, Expr, ExprId, Module};
 use fermata_ir::op::elemwise::convert::CAST;
 use fermata_ir::op::{FusePattern, Op, Purity};
 use fermata_ir::types::DType;
+use smallvec::SmallVec;
 
-use super::rewrite::{rebuild, rebuild_functions};
+use super::rewrite::{Value, rebuild, rebuild_functions, value_of};
 use crate::pass::{FloatClass, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -32,35 +33,20 @@ pub static PASS: PassDef = PassDef {
     run,
 };
 
-/// What makes two expressions the same value.
+/// What makes two expressions the same value. What tells most of them apart comes first.
 #[derive(PartialEq, Eq, PartialOrd, Ord)]
 enum Key {
-    Call(&'static str, String, Vec<Operand>),
-    Tuple(Vec<Operand>),
-    Proj(Operand, u32),
+    Call(Values, &'static str, String),
+    Tuple(Values),
+    Proj(Value, u32),
     Scalar(DType, Vec<u8>),
 }
 
-/// An operand by what it means: every mention of a variable is an expression of its own.
-#[derive(PartialEq, Eq, PartialOrd, Ord)]
-enum Operand {
-    Var(VarId),
-    Const(ConstId),
-    Expr(ExprId),
-}
+/// Operands by what they mean: every mention of a variable is an expression of its own.
+type Values = SmallVec<[Value; 2]>;
 
-fn operand(module: &Module, expr: ExprId) -> Operand {
-    if let Expr::Var(var) = module.exprs[expr] {
-        Operand::Var(var)
-    } else if let Expr::Const(constant) = module.exprs[expr] {
-        Operand::Const(constant)
-    } else {
-        Operand::Expr(expr)
-    }
-}
-
-fn operands(module: &Module, exprs: &[ExprId]) -> Vec<Operand> {
-    exprs.iter().map(|&e| operand(module, e)).collect()
+fn values(module: &Module, exprs: &[ExprId]) -> Values {
+    exprs.iter().map(|&e| value_of(module, e)).collect()
 }
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
@@ -76,13 +62,9 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
             return new;
         }
         let Some(key) = key(module, new) else { return new };
-        match seen.get(&key) {
-            Some(&first) if first == new || !context.fire("share an equal expression", module, new) => new,
-            Some(&first) => first,
-            None => {
-                seen.insert(key, new);
-                new
-            }
+        match *seen.entry(key).or_insert(new) {
+            first if first == new || !context.fire("share an equal expression", module, new) => new,
+            first => first,
         }
     }))
 }
@@ -100,13 +82,16 @@ fn key(module: &Module, expr: ExprId) -> Option<Key> {
     match &module.exprs[expr] {
         Expr::Call(call) => match call.callee {
             Callee::Op(op) if op.purity == Purity::Pure => {
-                let attrs = format!("{:?}", call.attrs.values());
-                Some(Key::Call(op.0.name, attrs, operands(module, &call.args)))
+                let attrs = match call.attrs.values() {
+                    [] => String::new(),
+                    attrs => format!("{attrs:?}"),
+                };
+                Some(Key::Call(values(module, &call.args), op.0.name, attrs))
             }
             Callee::Op(_) | Callee::Expr(_) | Callee::Ctor(_) => None,
         },
-        Expr::Tuple(fields) => Some(Key::Tuple(operands(module, fields))),
-        Expr::Proj { tuple, index } => Some(Key::Proj(operand(module, *tuple), *index)),
+        Expr::Tuple(fields) => Some(Key::Tuple(values(module, fields))),
+        Expr::Proj { tuple, index } => Some(Key::Proj(value_of(module, *tuple), *index)),
         Expr::Const(c) => {
             let tensor = &module.consts[*c].tensor;
             (tensor.rank() == 0).then(|| Key::Scalar(tensor.dtype(), tensor.bytes().to_vec()))
