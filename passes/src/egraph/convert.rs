@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use egg::{Id, Language};
-use fermata_ir::entity::SecondaryMap;
 use fermata_ir::expr::{Args, Call, Callee, Expr, ExprId, Module, VarId};
 use fermata_ir::op::{Attrs, Purity};
 use fermata_ir::types::Type;
@@ -11,6 +10,7 @@ use fermata_ir::walk;
 
 use super::facts::{Facts, Graph, split_attrs};
 use super::lang::{Head, Node};
+use crate::relay::sparse::Sparse;
 
 /// A function's body as an e-graph.
 pub struct Imported {
@@ -30,7 +30,7 @@ pub fn binds(module: &Module, root: ExprId) -> bool {
 
 /// Adds what a root reaches to an empty e-graph.
 pub fn import(module: &Module, root: ExprId, mut graph: Graph) -> Imported {
-    let mut class: SecondaryMap<ExprId, Option<Id>> = SecondaryMap::new();
+    let mut class: Sparse<Option<Id>> = Sparse::default();
     let mut nodes = Vec::new();
     let mut uses: BTreeMap<VarId, ExprId> = BTreeMap::new();
     for expr in walk::post_order_in_scope(module, root) {
@@ -52,12 +52,7 @@ pub fn import(module: &Module, root: ExprId, mut graph: Graph) -> Imported {
     Imported { graph, root, nodes }
 }
 
-fn node_of(
-    module: &Module,
-    expr: ExprId,
-    class: &SecondaryMap<ExprId, Option<Id>>,
-    graph: &mut Graph,
-) -> Node {
+fn node_of(module: &Module, expr: ExprId, class: &Sparse<Option<Id>>, graph: &mut Graph) -> Node {
     let of = |e: ExprId| class[e].expect("operands come first");
     let node =
         |head: Head, operands: &[ExprId]| Node { head, children: operands.iter().map(|&e| of(e)).collect() };
@@ -97,12 +92,7 @@ fn is_inferred(module: &Module, expr: ExprId, call: &Call) -> bool {
     op.result(&types, &call.attrs).is_ok_and(|ty| ty == module.types[expr])
 }
 
-fn opaque(
-    module: &Module,
-    expr: ExprId,
-    class: &SecondaryMap<ExprId, Option<Id>>,
-    graph: &mut Graph,
-) -> Node {
+fn opaque(module: &Module, expr: ExprId, class: &Sparse<Option<Id>>, graph: &mut Graph) -> Node {
     graph.analysis.opaque.insert(expr, module.types[expr].clone());
     let operands = match &module.exprs[expr] {
         // Not entered: a function is a value of its own.

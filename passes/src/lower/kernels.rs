@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use fermata_ir::diag::{Code, Diagnostic, Diagnostics};
 use fermata_ir::entity::PrimaryMap;
-use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module};
+use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module, VarId};
 use fermata_ir::op::AttrValue;
 use fermata_ir::tensor::Tensor;
 use fermata_ir::tir::verify::verify;
@@ -219,35 +219,35 @@ fn summary(module: &Module, func: &Function) -> String {
 pub fn function_key(module: &Module, func: &Function) -> Vec<u8> {
     let order = walk::post_order(module, &[func.body]);
     let place: BTreeMap<ExprId, usize> = order.iter().enumerate().map(|(i, &e)| (e, i)).collect();
-    let mut key = String::new();
+    let params: BTreeMap<VarId, usize> = func.params.iter().enumerate().map(|(i, &v)| (v, i)).collect();
+    let (mut text, mut constants): (String, Vec<u8>) = Default::default();
     for &param in &func.params {
-        let _ = write!(key, "{:?};", module.vars[param].ty);
+        let _ = write!(text, "{:?};", module.vars[param].ty);
     }
     for (at, &expr) in order.iter().enumerate() {
-        match &module.exprs[expr] {
-            Expr::Var(v) => {
-                let _ = write!(key, "p{:?}", func.params.iter().position(|p| p == v));
-            }
+        // The types of variables and fields follow from those of the parameters; a tuple's may be long.
+        let _ = match &module.exprs[expr] {
+            Expr::Var(v) => write!(text, "p{:?}", params.get(v)),
             Expr::Const(c) => {
                 let tensor = &module.consts[*c].tensor;
-                let _ = write!(key, "c{:?}{:?}", tensor.tensor_type(), tensor.bytes());
+                constants.extend(tensor.bytes());
+                write!(text, "c{:?}", tensor.tensor_type())
             }
-            Expr::Call(call) => {
-                if let Callee::Op(op) = call.callee {
-                    let _ = write!(key, "{op}{:?}", call.attrs);
-                }
-            }
-            Expr::Proj { index, .. } => {
-                let _ = write!(key, ".{index}");
-            }
-            other => {
-                let _ = write!(key, "{:?}", std::mem::discriminant(other));
-            }
-        }
-        for child in walk::children(&module.exprs[expr]) {
-            let _ = write!(key, ",{}", at - place[&child]);
-        }
-        let _ = write!(key, ":{:?};", module.types[expr]);
+            Expr::Call(call) => match call.callee {
+                Callee::Op(op) => write!(text, "{op}{:?}:{:?}", call.attrs, module.types[expr]),
+                Callee::Expr(_) | Callee::Ctor(_) => write!(text, ":{:?}", module.types[expr]),
+            },
+            Expr::Proj { index, .. } => write!(text, ".{index}"),
+            other => write!(text, "{:?}", std::mem::discriminant(other)),
+        };
+        walk::for_each_child(&module.exprs[expr], |child| {
+            let _ = write!(text, ",{}", at - place[&child]);
+        });
+        text.push(';');
     }
-    key.into_bytes()
+    let mut key = text.into_bytes();
+    // No text has this byte; what follows is as long as the types in it say.
+    key.push(u8::MAX);
+    key.extend(constants);
+    key
 }

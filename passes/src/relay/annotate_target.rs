@@ -108,7 +108,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
     tell(module, &wanted, context);
     let marked = marked_bodies(module, &walk::reachable(module));
     Ok(rebuild_functions(module, |module, old, new| {
-        if marked[old] || !supported(module, new, &wanted) || !is_data(module, new) {
+        if marked.contains(&old) || !supported(module, new, &wanted) || !is_data(module, new) {
             return new;
         }
         if !context.fire("mark a region", module, new) {

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use fermata_ir::entity::{EntitySet, SecondaryMap};
+use fermata_ir::entity::EntitySet;
 use fermata_ir::expr::{Callee, Expr, ExprId, Function, Module, VarId};
 use fermata_ir::walk;
 
@@ -22,8 +22,9 @@ pub(super) fn apply(module: &mut Module, context: &mut PassContext) -> Outcome {
     if calls.bodies.is_empty() {
         return Outcome::Unchanged;
     }
+    let (mut mapped, mut seen): (Mapped, EntitySet<ExprId>) = Default::default();
     for (global, func) in owned_functions(module) {
-        let body = calls.rebuild(module, func.body);
+        let body = calls.rebuild(module, func.body, &mut mapped, &mut seen);
         module.globals[global].func = Some(Function { body, ..func });
     }
     Outcome::Changed
@@ -89,9 +90,13 @@ impl Calls {
         }
     }
 
-    fn rebuild(&self, module: &mut Module, root: ExprId) -> ExprId {
-        let mut mapped: Mapped = SecondaryMap::new();
-        let mut seen: EntitySet<ExprId> = EntitySet::new();
+    fn rebuild(
+        &self,
+        module: &mut Module,
+        root: ExprId,
+        mapped: &mut Mapped,
+        seen: &mut EntitySet<ExprId>,
+    ) -> ExprId {
         let mut stack = vec![(root, false)];
         while let Some((old, done)) = stack.pop() {
             let other = self.other(module, old);

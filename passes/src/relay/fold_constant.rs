@@ -148,11 +148,11 @@ fn fold_function_call(module: &mut Module, expr: ExprId, context: &mut PassConte
     };
     let Expr::Global(global) = module.exprs[*callee] else { return None };
     let body = module.globals[global].func.as_ref()?.body;
+    let argument_bytes = args.iter().map(|&a| constant_bytes(module, a)).sum::<Option<usize>>()?;
     let calls = |e: ExprId| matches!(module.exprs[e], Expr::Global(_));
     if args.is_empty() || walk::post_order(module, &[body]).into_iter().any(calls) {
         return None;
     }
-    let argument_bytes = args.iter().map(|&a| constant_bytes(module, a)).sum::<Option<usize>>()?;
     let most = argument_bytes.saturating_add(context.int("growth_bytes").max(0) as usize);
     if type_bytes(module, expr)? > most {
         remark(module, expr, "a function", "its result is larger than `growth_bytes` allows", context);

@@ -12,7 +12,6 @@ use std::collections::BTreeMap;
 
 use fermata_ir::build::Builder;
 use fermata_ir::diag::Diagnostics;
-use fermata_ir::entity::SecondaryMap;
 use fermata_ir::expr::{Args, Call, Callee, Expr, ExprId, Function, Module};
 use fermata_ir::op::transform::{
     EXPAND_DIMS, ExpandDimsAttrs, LAYOUT_TRANSFORM, LayoutTransformAttrs, TRANSPOSE,
@@ -22,6 +21,7 @@ use fermata_ir::types::Type;
 use fermata_ir::walk;
 
 use super::rewrite::{marked_bodies, owned_functions};
+use super::sparse::Sparse;
 use crate::pass::{Outcome, PassContext};
 use form::Form;
 pub(super) use infer::with_attrs;
@@ -80,7 +80,7 @@ pub fn convert(
             context: &mut *context,
             wanted,
             rule,
-            laid: SecondaryMap::new(),
+            laid: Sparse::default(),
             transformed: BTreeMap::new(),
         };
         let body = rewrite.run(func.body)?;
@@ -120,7 +120,7 @@ struct Rewrite<'a> {
     wanted: &'a dyn Fn(&Module, Op, &Call) -> Option<Layouts>,
     rule: &'static str,
     /// By the old expression.
-    laid: SecondaryMap<ExprId, Option<Laid>>,
+    laid: Sparse<Option<Laid>>,
     /// Transformed tensors, by the tensor, its form before and its form after.
     transformed: BTreeMap<(ExprId, Form, Form), ExprId>,
 }
@@ -135,7 +135,7 @@ impl Rewrite<'_> {
         let order = walk::post_order(self.module, &[root]);
         let marked = marked_bodies(self.module, &order);
         for old in order {
-            if marked[old] {
+            if marked.contains(&old) {
                 self.laid[old] = Some(Laid::plain(old));
                 continue;
             }

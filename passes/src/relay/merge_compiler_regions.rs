@@ -17,7 +17,8 @@ use fermata_ir::op::AttrValue;
 use fermata_ir::walk;
 
 use super::regions::{COMPILER, region};
-use super::rewrite::{Mapped, Value, in_place, marked_bodies, owned_functions, use_counts, value_of};
+use super::rewrite::{Value, in_place, marked_bodies, owned_functions, use_counts, value_of};
+use super::sparse::Sparse;
 use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -38,9 +39,9 @@ pub static PASS: PassDef = PassDef {
 const STEPS_EACH: usize = 64;
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
-    let mut outcome = Outcome::Unchanged;
+    let (mut outcome, uses) = (Outcome::Unchanged, use_counts(module));
     for (global, func) in owned_functions(module) {
-        let groups = Groups::find(module, func.body, context);
+        let groups = Groups::find(module, func.body, &uses, context);
         if groups.members.is_empty() {
             continue;
         }
@@ -54,7 +55,7 @@ fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagno
 /// The regions of a function, each with the regions that it is joined with.
 struct Groups {
     /// The number of the region, before any is joined, that an expression belongs to.
-    of: SecondaryMap<ExprId, Option<usize>>,
+    of: Sparse<Option<usize>>,
     /// A region that each is joined with, itself for the one that stands for all.
     parent: Vec<usize>,
     /// The expressions of joined regions, by the one that stands for all, in order of evaluation.
@@ -67,8 +68,8 @@ struct Groups {
 struct Search {
     order: Vec<ExprId>,
     /// The place in the order.
-    place: SecondaryMap<ExprId, usize>,
-    users: SecondaryMap<ExprId, Vec<ExprId>>,
+    place: Sparse<usize>,
+    users: Sparse<Vec<ExprId>>,
     /// The expressions of each group.
     members: Vec<Vec<ExprId>>,
     /// Those of each group that something outside of it reads.
@@ -78,13 +79,18 @@ struct Search {
 }
 
 impl Groups {
-    fn find(module: &Module, root: ExprId, context: &mut PassContext) -> Groups {
+    fn find(
+        module: &Module,
+        root: ExprId,
+        uses: &SecondaryMap<ExprId, u32>,
+        context: &mut PassContext,
+    ) -> Groups {
         let all = walk::post_order(module, &[root]);
         let marked = marked_bodies(module, &all);
-        let order: Vec<ExprId> = all.into_iter().filter(|&e| !marked[e]).collect();
-        let (scopes, uses) = (scope::scopes(module, root, &order), use_counts(module));
+        let order: Vec<ExprId> = all.into_iter().filter(|e| !marked.contains(e)).collect();
+        let scopes = scope::scopes(module, root, &order);
         let mut groups = Groups {
-            of: SecondaryMap::new(),
+            of: Sparse::default(),
             parent: Vec::new(),
             members: BTreeMap::new(),
             outputs: BTreeMap::new(),
@@ -123,7 +129,7 @@ impl Groups {
         &mut self,
         module: &Module,
         search: &mut Search,
-        scopes: &SecondaryMap<ExprId, usize>,
+        scopes: &Sparse<usize>,
         context: &mut PassContext,
     ) {
         for &expr in &search.order.clone() {
@@ -219,8 +225,8 @@ impl Groups {
 
 impl Search {
     fn new(module: &Module, order: Vec<ExprId>) -> Search {
-        let mut users: SecondaryMap<ExprId, Vec<ExprId>> = SecondaryMap::new();
-        let mut place = SecondaryMap::new();
+        let mut users: Sparse<Vec<ExprId>> = Sparse::default();
+        let mut place = Sparse::default();
         for (index, &expr) in order.iter().enumerate() {
             place[expr] = index;
             for child in walk::children(&module.exprs[expr]) {
@@ -235,13 +241,13 @@ impl Search {
 /// A function with its groups in the place of their regions.
 struct Rebuild<'a> {
     groups: &'a Groups,
-    mapped: Mapped,
+    mapped: Sparse<Option<ExprId>>,
     seen: EntitySet<ExprId>,
 }
 
 impl<'a> Rebuild<'a> {
     fn new(groups: &'a Groups) -> Rebuild<'a> {
-        Rebuild { groups, mapped: SecondaryMap::new(), seen: EntitySet::new() }
+        Rebuild { groups, mapped: Sparse::default(), seen: EntitySet::new() }
     }
 
     /// Operands first, where a group's operands are those of all of its regions.

@@ -99,14 +99,14 @@ fn find(patterns: &Patterns, module: &Module, context: &mut PassContext) -> BTre
     for (place, pattern) in patterns.list.iter().enumerate() {
         let before = all.len();
         for &root in order.iter().filter(|&&e| matches!(module.exprs[e], Expr::Call(_))) {
-            if taken[root] {
+            if taken.contains(&root) {
                 continue;
             }
             match patterns.find(pattern, module, root, &uses) {
                 Ok(Some(found)) => {
-                    let free = found.inside.iter().all(|&e| !taken[e]);
+                    let free = found.inside.iter().all(|e| !taken.contains(e));
                     if free && context.fire("merge a composite", module, root) {
-                        found.inside.iter().for_each(|&e| taken[e] = true);
+                        taken.extend(&found.inside);
                         all.insert(root, (place, found));
                     }
                 }

@@ -39,5 +39,6 @@ pub mod remove_unused_functions;
 pub mod rewrite;
 pub mod simplify_expr;
 pub mod simplify_inference;
+pub(crate) mod sparse;
 pub mod split_args;
 pub mod to_mixed_precision;

@@ -8,12 +8,13 @@
 use std::collections::BTreeMap;
 
 use fermata_ir::diag::Diagnostics;
-use fermata_ir::entity::{PrimaryMap, SecondaryMap};
+use fermata_ir::entity::PrimaryMap;
 use fermata_ir::entity_id;
 use fermata_ir::expr::{Expr, ExprId, Function, Module, VarId};
 use fermata_ir::walk;
 
 use super::rewrite::{owned_functions, rebuild_functions};
+use super::sparse::Sparse;
 use crate::pass::{FloatClass, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -128,16 +129,16 @@ struct ANormal<'a> {
     order: Vec<ExprId>,
     scopes: PrimaryMap<ScopeId, Scope>,
     /// The scope that an expression is bound in.
-    scope_of: SecondaryMap<ExprId, Option<ScopeId>>,
+    scope_of: Sparse<Option<ScopeId>>,
     /// The scope that a function's body, a branch or an arm opens, by its owner and root.
     opened: BTreeMap<(ExprId, ExprId), ScopeId>,
     /// Lets by their value.
     binders: BTreeMap<ExprId, Vec<(ExprId, VarId)>>,
     /// What names the value of an old expression.
-    atom: SecondaryMap<ExprId, Option<ExprId>>,
+    atom: Sparse<Option<ExprId>>,
     counter: u32,
     /// Set for expressions that scopes besides the one they are bound in use.
-    across: SecondaryMap<ExprId, bool>,
+    across: Sparse<bool>,
     wanted: &'a mut Wanted<'a>,
 }
 
@@ -148,12 +149,12 @@ impl<'a> ANormal<'a> {
             module,
             order,
             scopes: PrimaryMap::new(),
-            scope_of: SecondaryMap::new(),
+            scope_of: Sparse::default(),
             opened: BTreeMap::new(),
             binders: BTreeMap::new(),
-            atom: SecondaryMap::new(),
+            atom: Sparse::default(),
             counter: 0,
-            across: SecondaryMap::new(),
+            across: Sparse::default(),
             wanted,
         };
         let root = this.scopes.push(Scope { parent: None, depth: 0, bindings: Vec::new() });

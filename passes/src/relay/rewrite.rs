@@ -1,6 +1,6 @@
 //! What the passes of this folder share: rebuilding functions from the operands up.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use fermata_ir::build::Builder;
 use fermata_ir::diag::Diagnostic;
@@ -81,18 +81,18 @@ impl Rebuilt {
 
 /// What stands in the body of a function that says what becomes of it: a group of operators, a
 /// composite, or a region for an external code generator.
-pub fn marked_bodies(module: &Module, order: &[ExprId]) -> SecondaryMap<ExprId, bool> {
+pub fn marked_bodies(module: &Module, order: &[ExprId]) -> BTreeSet<ExprId> {
     let marked = |func: &Function| {
         is_primitive(func) || ["Composite", "Compiler"].iter().any(|&mark| func.attrs.contains_key(mark))
     };
-    let mut inside: SecondaryMap<ExprId, bool> = SecondaryMap::new();
+    let mut inside = BTreeSet::new();
     for &expr in order {
         let mut stack = match &module.exprs[expr] {
             Expr::Func(func) if marked(func) => vec![func.body],
             _ => continue,
         };
         while let Some(expr) = stack.pop() {
-            if !std::mem::replace(&mut inside[expr], true) {
+            if inside.insert(expr) {
                 walk::for_each_child(&module.exprs[expr], |child| stack.push(child));
             }
         }

@@ -25,7 +25,7 @@ use fermata_ir::op::{Attrs, FusePattern, Op, OpAttrs, OpDef, Purity};
 use fermata_ir::types::DType;
 
 use super::elements::scalars;
-use super::rewrite::{owned_functions, rebuild};
+use super::rewrite::{Rebuilt, owned_functions};
 use crate::pass::{FloatClass, MAX_LEVEL, OptionDef, OptionValue, Outcome, PassContext, PassDef, Stage};
 
 /// The row of the pass table.
@@ -68,10 +68,11 @@ const NEVER: [&OpDef; 6] = [&EXP, &ERF, &LOG, &POWER, &SQRT, &RSQRT];
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {
     let dtype = if context.word("dtype") == "bfloat16" { DType::BF16 } else { DType::F16 };
     let keeps = context.bool("keep_orig_output_dtype");
-    let mut outcome = Outcome::Unchanged;
+    let (mut outcome, mut rebuilt) = (Outcome::Unchanged, Rebuilt::default());
     for (global, func) in owned_functions(module) {
         let mut low = Low { dtype, casts: BTreeMap::new() };
-        let body = rebuild(module, func.body, &mut |module, _, new| low.lowered(module, new, context));
+        let body =
+            rebuilt.rebuild(module, func.body, &mut |module, _, new| low.lowered(module, new, context));
         let strips = !keeps && &*module.globals[global].name == "main" && body != func.body;
         let body = if strips { low.strip(module, body) } else { body };
         if body != func.body {

@@ -1,8 +1,9 @@
 //! Which expressions may stand together: the scope of each.
 
-use fermata_ir::entity::SecondaryMap;
 use fermata_ir::expr::{Expr, ExprId, Module};
 use fermata_ir::walk;
+
+use crate::relay::sparse::Sparse;
 
 /// A scope, by its number: a function's body, a branch, an arm, or what follows a let.
 struct Scope {
@@ -11,9 +12,9 @@ struct Scope {
 }
 
 /// The innermost scope that all users of an expression stand in, for those in `order`, operands first.
-pub(super) fn scopes(module: &Module, root: ExprId, order: &[ExprId]) -> SecondaryMap<ExprId, usize> {
+pub(super) fn scopes(module: &Module, root: ExprId, order: &[ExprId]) -> Sparse<usize> {
     let mut all = vec![Scope { parent: 0, depth: 0 }];
-    let mut of: SecondaryMap<ExprId, Option<usize>> = SecondaryMap::new();
+    let mut of: Sparse<Option<usize>> = Sparse::default();
     of[root] = Some(0);
     for &expr in order.iter().rev() {
         let Some(scope) = of[expr] else { continue };
@@ -28,7 +29,7 @@ pub(super) fn scopes(module: &Module, root: ExprId, order: &[ExprId]) -> Seconda
             of[child] = Some(of[child].map_or(at, |known| common(&all, known, at)));
         }
     }
-    let mut scopes = SecondaryMap::new();
+    let mut scopes = Sparse::default();
     order.iter().for_each(|&e| scopes[e] = of[e].unwrap_or(0));
     scopes
 }
