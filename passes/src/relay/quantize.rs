@@ -17,7 +17,7 @@ use fermata_ir::expr::{ExprId, Module};
 use fermata_ir::op::broadcast::ADD;
 use fermata_ir::op::nn::{BIAS_ADD, BiasAddAttrs, DENSE, MATMUL, MatmulAttrs};
 use fermata_ir::op::quant::{
-    QUANT_DENSE, QUANTIZE_PER_TENSOR, QUANTIZE_PER_TOKEN, QuantDenseAttrs, quantize_rows,
+    QUANT_DENSE, QUANTIZE_PER_TENSOR, QUANTIZE_PER_TOKEN, QuantDenseAttrs, quantize_columns, quantize_rows,
 };
 use fermata_ir::op::{Attrs, OpAttrs, OpDef};
 use fermata_ir::tensor::Tensor;
@@ -78,24 +78,44 @@ impl Scheme {
         }
     }
 
-    /// The integers and the scales of a weight `[n, k]`.
-    fn weight(self, weight: &Tensor) -> Option<[Tensor; 2]> {
-        let (data, shape) = (weight.as_slice::<f32>()?, weight.shape());
-        let scales: &[usize] = match self {
-            Scheme::PerToken => &shape[..1],
-            Scheme::PerTensor => &[],
+    /// The integers `[n, k]` and the scales of a weight.
+    fn weight(self, weight: &Weight) -> Option<[Tensor; 2]> {
+        let (data, [n, k]) = (weight.matrix.as_slice::<f32>()?, weight.shape()?);
+        let (numbers, scales) = match self {
+            Scheme::PerTensor => quantize_rows(data, data.len()),
+            Scheme::PerToken if weight.by_rows => quantize_rows(data, k),
+            Scheme::PerToken => quantize_columns(data, n),
         };
-        let row = data.len() / scales.iter().product::<usize>();
-        let (numbers, found) = quantize_rows(data, row);
-        Some([Tensor::from_slice(shape, &numbers).ok()?, Tensor::from_slice(scales, &found).ok()?])
+        let numbers = if weight.by_rows { numbers } else { transposed(&numbers, [k, n]) };
+        let channels: &[usize] = match self {
+            Scheme::PerTensor => &[],
+            Scheme::PerToken => &[n],
+        };
+        Some([Tensor::from_slice(&[n, k], &numbers).ok()?, Tensor::from_slice(channels, &scales).ok()?])
+    }
+}
+
+/// A constant weight, as it lies.
+struct Weight {
+    matrix: Tensor,
+    /// Whether its rows are the output channels, or else its columns.
+    by_rows: bool,
+}
+
+impl Weight {
+    /// Output channels, and the numbers of each.
+    fn shape(&self) -> Option<[usize; 2]> {
+        match (self.matrix.shape(), self.by_rows) {
+            (&[n, k], true) | (&[k, n], false) => Some([n, k]),
+            _ => None,
+        }
     }
 }
 
 /// A product that can be quantised.
 struct Layer {
     data: ExprId,
-    /// Its weight as `[n, k]`.
-    weight: Tensor,
+    weight: Weight,
 }
 
 impl Layer {
@@ -113,19 +133,31 @@ impl Layer {
         };
         let is_f32 = |e: ExprId| module.types[e].as_tensor().is_some_and(|t| t.dtype == DType::F32);
         let weight = module.as_const(call.args[1])?;
-        let finite = weight.as_slice::<f32>()?.iter().all(|v| v.is_finite());
+        // Without leaving early a vector is checked at a time.
+        let finite = weight.as_slice::<f32>()?.iter().fold(true, |all, v| all & v.is_finite());
         if weight.is_empty() || !finite || !is_f32(call.args[0]) || !is_f32(expr) {
             return None;
         }
-        let weight = if by_rows { weight.clone() } else { transposed(weight)? };
-        Some(Layer { data: call.args[0], weight })
+        let weight = Weight { matrix: weight.clone(), by_rows };
+        weight.shape().map(|_| Layer { data: call.args[0], weight })
     }
 }
 
-fn transposed(matrix: &Tensor) -> Option<Tensor> {
-    let (data, &[k, n]) = (matrix.as_slice::<f32>()?, matrix.shape()) else { return None };
-    let turned: Vec<f32> = (0..n * k).map(|i| data[i % k * n + i / k]).collect();
-    Tensor::from_slice(&[n, k], &turned).ok()
+/// The transpose of a matrix of so many rows and columns, block by block, so that both sides stay
+/// in the cache.
+fn transposed(data: &[i8], [rows, columns]: [usize; 2]) -> Vec<i8> {
+    const BLOCK: usize = 64;
+    let mut turned = vec![0; data.len()];
+    for column in (0..columns).step_by(BLOCK) {
+        for row in (0..rows).step_by(BLOCK) {
+            for j in column..columns.min(column + BLOCK) {
+                for i in row..rows.min(row + BLOCK) {
+                    turned[j * rows + i] = data[i * columns + j];
+                }
+            }
+        }
+    }
+    turned
 }
 
 fn run(module: &mut Module, context: &mut PassContext) -> Result<Outcome, Diagnostics> {

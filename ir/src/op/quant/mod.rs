@@ -21,7 +21,7 @@ pub use arith::{QNN_ADD, QNN_CONCATENATE, QNN_MUL, QnnBroadcastAttrs, QnnConcate
 pub use convert::{DEQUANTIZE, DequantizeAttrs, QUANTIZE, QuantizeAttrs, REQUANTIZE, RequantizeAttrs};
 pub use dense::{QUANT_DENSE, QUANT_MATMUL, QuantDenseAttrs};
 pub use packed::{PANEL, QUANT_DENSE_PACK, QUANT_DENSE_PACK_WEIGHT, QuantDensePackAttrs};
-pub use per_token::{QUANTIZE_PER_TENSOR, QUANTIZE_PER_TOKEN, quantize_rows};
+pub use per_token::{QUANTIZE_PER_TENSOR, QUANTIZE_PER_TOKEN, quantize_columns, quantize_rows};
 pub use product::{QNN_BATCH_MATMUL, QNN_CONV2D, QNN_DENSE};
 
 #[cfg(test)]

@@ -141,12 +141,19 @@ fn infer_pack(args: &[Type], _: &Attrs) -> Result<Type, OpError> {
 fn eval_pack(args: &[Value], _: &Attrs, ty: &Type) -> Result<Value, OpError> {
     let weight = args[0].tensor()?;
     let (shape, dtype) = shape_of(ty)?;
-    let (k, [nr, kr]) = (weight.shape()[1], PANEL);
-    let groups = shape[1];
+    const NR: usize = PANEL[0];
+    const KR: usize = PANEL[1];
+    let (k, groups) = (weight.shape()[1], shape[1]);
     let packed = Tensor::filled(dtype, &shape, |bytes| {
-        for (i, &v) in weight.bytes().iter().enumerate() {
-            let (row, p) = (i / k, i % k);
-            bytes[((row / nr * groups + p / kr) * nr + row % nr) * kr + p % kr] = v;
+        for (row, steps) in weight.bytes().chunks_exact(k.max(1)).enumerate() {
+            let first = (row / NR * groups * NR + row % NR) * KR;
+            let (whole, rest) = steps.as_chunks::<KR>();
+            for (group, steps) in whole.iter().enumerate() {
+                bytes[first + group * NR * KR..][..KR].copy_from_slice(steps);
+            }
+            if !rest.is_empty() {
+                bytes[first + whole.len() * NR * KR..][..rest.len()].copy_from_slice(rest);
+            }
         }
     });
     Ok(packed?.into())

@@ -76,15 +76,50 @@ fn pair(args: &[Type], scales: TensorType) -> Result<Type, OpError> {
 /// The numbers of rows of `k` elements, and a scale a row.
 pub fn quantize_rows(data: &[f32], k: usize) -> (Vec<i8>, Vec<f32>) {
     let scales: Vec<f32> = data.chunks_exact(k.max(1)).map(scale).collect();
-    let number = |(i, v): (usize, &f32)| (v / scales[i / k]).round_ties_even().clamp(-LARGEST, LARGEST) as i8;
-    (data.iter().enumerate().map(number).collect(), scales)
+    let mut numbers = Vec::with_capacity(data.len());
+    for (row, scale) in data.chunks_exact(k.max(1)).zip(&scales) {
+        numbers.extend(row.iter().map(|v| nearest(v / scale)));
+    }
+    (numbers, scales)
+}
+
+/// The nearest integer, ties to even, within the range; 0 for NaN.
+fn nearest(v: f32) -> i8 {
+    /// Numbers of its size are a whole one apart, so adding it rounds; a vector does that without
+    /// calling a function for each lane. What comes here is far smaller, as a scale has seen it.
+    const WHOLE: f32 = 1.5 * (1 << 23) as f32;
+    (v + WHOLE - WHOLE).clamp(-LARGEST, LARGEST) as i8
+}
+
+/// The numbers of a matrix with `n` columns, where it lies, and a scale a column.
+pub fn quantize_columns(data: &[f32], n: usize) -> (Vec<i8>, Vec<f32>) {
+    let mut scales = vec![0f32; n];
+    for row in data.chunks_exact(n.max(1)) {
+        scales.iter_mut().zip(row).for_each(|(m, v)| *m = larger(*m, v.abs()));
+    }
+    scales.iter_mut().for_each(|m| *m = scale_of(*m));
+    let mut numbers = Vec::with_capacity(data.len());
+    for row in data.chunks_exact(n.max(1)) {
+        numbers.extend(row.iter().zip(&scales).map(|(v, scale)| nearest(v / scale)));
+    }
+    (numbers, scales)
 }
 
 fn scale(row: &[f32]) -> f32 {
-    if !row.iter().all(|v| v.is_finite()) {
+    scale_of(row.iter().fold(0f32, |m, v| larger(m, v.abs())))
+}
+
+/// The larger of two sizes; NaN if one of them is.
+fn larger(a: f32, b: f32) -> f32 {
+    if b > a || b.is_nan() { b } else { a }
+}
+
+/// The scale of numbers whose largest size this is.
+fn scale_of(largest: f32) -> f32 {
+    if !largest.is_finite() {
         return f32::NAN;
     }
-    let scale = row.iter().fold(0f32, |m, v| m.max(v.abs())) / LARGEST;
+    let scale = largest / LARGEST;
     if scale == 0.0 { 1.0 } else { scale }
 }
 

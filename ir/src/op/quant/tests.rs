@@ -168,6 +168,30 @@ fn quantize_per_token_scales_each_row() {
 }
 
 #[test]
+fn columns_quantise_as_the_rows_of_the_transpose() {
+    // Ties to even, the smallest numbers, and columns that have no scale.
+    let rows = [
+        [127f32, 0.5, 1.5, -2.5, 126.5, -0.49999997],
+        [1e-45, -4e-45, 9e-44, 3e-42, -1e-40, 1.1e-43],
+        [0.0, -0.0, 0.0, 0.0, 0.0, 0.0],
+        [1.0, f32::NAN, 2.0, 3.0, -4.0, 5.0],
+        [f32::MAX, f32::MIN, 1e38, -2e36, 0.0, 1.3e36],
+        [1.0, 2.0, f32::INFINITY, f32::NEG_INFINITY, 4.0, 5.0],
+    ];
+    let columns: Vec<f32> = (0..36).map(|i| rows[i % 6][i / 6]).collect();
+    let (by_rows, row_scales) = quantize_rows(rows.as_flattened(), 6);
+    let (by_columns, column_scales) = quantize_columns(&columns, 6);
+    let bits = |scales: &[f32]| -> Vec<u32> { scales.iter().map(|s| s.to_bits()).collect() };
+    assert_eq!(bits(&row_scales), bits(&column_scales));
+    for (i, (v, &scale)) in rows.as_flattened().iter().zip(row_scales.iter().flat_map(|s| [s; 6])).enumerate() {
+        let expected = (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
+        assert_eq!([by_rows[i], by_columns[i % 6 * 6 + i / 6]], [expected; 2], "{v} of scale {scale}");
+    }
+    assert_eq!(quantize_columns(&[], 0), (vec![], vec![]));
+    assert_eq!(quantize_columns(&[], 2), (vec![], vec![1.0, 1.0]));
+}
+
+#[test]
 fn a_quantised_dense_gives_real_numbers() {
     let (x, w) = (tensor(&[2, 3], &[1i8, 2, -3, 127, -127, 0]), tensor(&[2, 3], &[1i8, 1, 1, -127, 127, 2]));
     let scales = [tensor(&[2], &[0.5f32, 2.0]), tensor(&[2], &[1f32, 0.25])];
