@@ -89,12 +89,12 @@ impl Trial {
     ///
     /// # Errors
     /// Why they do not.
-    pub fn may_share(&self, first: &Group, second: &Group) -> Result<(), &'static str> {
+    pub fn may_share(&self, first: &Group, second: &Group) -> Result<(), String> {
         let (first, second) = (first.kinds, second.kinds);
-        match self.rows_only && (second.product || first.product && second.row) {
-            true => Err("a tile of a GPU's product has no whole rows, and takes nothing in front"),
-            false => Ok(()),
+        if self.rows_only && (second.product || first.product && second.row) {
+            return Err("a tile of a GPU's product has no whole rows, and takes nothing in front".into());
         }
+        self.allows_nodes(first.nodes.saturating_add(second.nodes))
     }
 
     /// True if a group stays as it is, whatever the schedules say.
@@ -143,10 +143,7 @@ impl Trial {
     /// # Errors
     /// Why not.
     fn allows(&self, module: &Module, group: &Group) -> Result<(), String> {
-        let most = self.limits.nodes.min(MAX_TRIED);
-        if group.kinds.nodes > most {
-            return Err(format!("together they have more than {most} nodes"));
-        }
+        self.allows_nodes(group.kinds.nodes)?;
         if !ends_in_shape(module, &group.func) {
             return Err("together they would end in another shape than the product in them".into());
         }
@@ -155,6 +152,12 @@ impl Trial {
             return Err("together they have more than `max_function_args` arguments and results".into());
         }
         Ok(())
+    }
+
+    fn allows_nodes(&self, nodes: u32) -> Result<(), String> {
+        let most = self.limits.nodes.min(MAX_TRIED);
+        let why = || format!("together they have more than {most} nodes");
+        (nodes <= most).then_some(()).ok_or_else(why)
     }
 
     /// What groups cost in all; `None` if one of them cannot be lowered.

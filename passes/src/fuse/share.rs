@@ -29,6 +29,9 @@ const MAX_ROUNDS: usize = 16;
 /// Readers of one value that are tried, and groups that read the same.
 const MAX_READERS: usize = 8;
 
+/// Results of a joined group: each is a stream of writes, and a processor joins a few of them.
+const MAX_RESULTS: usize = 8;
+
 /// Expressions that a search for another way between two groups looks at.
 const MAX_SEARCH: usize = 4096;
 
@@ -139,21 +142,29 @@ impl Readers {
         found
     }
 
-    /// The groups behind an elementwise one that make tensors of the same shape of one of its
-    /// arguments, element by element too. What is smaller than a result, such as a bias, is none.
-    fn beside(&self, module: &Module, value: ExprId) -> Vec<ExprId> {
+    /// Groups behind an elementwise one that make tensors of the same shape of one of its arguments,
+    /// element by element too, and are not left out; one more than are tried at most. What is
+    /// smaller than a result, such as a bias, is none.
+    fn beside(&self, module: &Module, value: ExprId, left_out: impl Fn(ExprId) -> bool) -> Vec<ExprId> {
         let Some(group) = Group::of(module, value).filter(Group::is_elementwise) else { return Vec::new() };
         let Some(shape) = common_shape(&module.types[value]) else { return Vec::new() };
         let large = |arg: &&ExprId| elements(&module.types[**arg]) >= elements(&module.types[value]);
-        let args = group.args.iter().filter(large);
+        let behind = |arg: &ExprId| {
+            let takers = &self.takers[arg];
+            &takers[takers.partition_point(|&taker| self.place[taker] <= self.place[value])..]
+        };
+        let args: BTreeSet<ExprId> = group.args.iter().filter(large).copied().collect();
         let mut found = Vec::new();
-        for &taker in args.flat_map(|arg| &self.takers[arg]) {
-            let alike = self.place[taker] > self.place[value]
+        for &taker in args.iter().flat_map(behind) {
+            let alike = !left_out(taker)
                 && common_shape(&module.types[taker]) == Some(shape)
                 && Group::of(module, taker).is_some_and(|g| g.is_elementwise())
                 && !self.uses[&value].iter().any(|used| used.user == Some(taker));
             if alike && !found.contains(&taker) {
                 found.push(taker);
+            }
+            if found.len() > MAX_READERS {
+                break;
             }
         }
         found
@@ -300,20 +311,10 @@ impl Round {
             if self.joins.contains_key(&value) || !is_group_call(module, value) {
                 continue;
             }
-            let readers = self.candidates(module, value);
-            let mut best: Option<Found> = None;
-            for reader in readers {
-                match self.pair(module, value, reader, trial) {
-                    Ok(Some(found)) => {
-                        let rank = |f: &Found| (std::cmp::Reverse(f.launches), f.work, f.key.clone());
-                        if best.as_ref().is_none_or(|b| rank(&found) < rank(b)) {
-                            best = Some(found);
-                        }
-                    }
-                    Ok(None) => {}
-                    Err(why) => self.refused.push((reader, why)),
-                }
-            }
+            let best = match self.best_reader(module, value, trial) {
+                None => self.sibling(module, value, trial),
+                best => best,
+            };
             let Some(Found { reader, joined, launches, .. }) = best else { continue };
             if !context.fire(SHARE, module, reader) {
                 return true;
@@ -328,19 +329,53 @@ impl Round {
         false
     }
 
-    /// The groups that a group is tried with: those that read its value, and those that read the same.
-    fn candidates(&mut self, module: &Module, value: ExprId) -> Vec<ExprId> {
-        let all = [self.readers.groups(module, value), self.readers.beside(module, value)];
-        let mut tried = Vec::new();
-        for (groups, what) in all.into_iter().zip(["read its value", "read the same"]) {
-            if groups.len() > MAX_READERS {
-                let name = Group::of(module, value).map_or_else(String::new, |g| g.last(module));
-                let why = format!("of the {} groups that {what}, {MAX_READERS} are tried", groups.len());
-                self.refused.push((value, format!("the group of `{name}`: {why}")));
+    /// The one that saves most of the groups that read a group's value.
+    fn best_reader(&mut self, module: &mut Module, value: ExprId, trial: &mut Trial) -> Option<Found> {
+        let readers = self.readers.groups(module, value);
+        self.leave_some(module, value, &readers, "read its value");
+        let mut best: Option<Found> = None;
+        for reader in readers.into_iter().take(MAX_READERS) {
+            let Some(found) = self.tried(module, value, reader, trial) else { continue };
+            let rank = |f: &Found| (std::cmp::Reverse(f.launches), f.work, f.key.clone());
+            if best.as_ref().is_none_or(|b| rank(&found) < rank(b)) {
+                best = Some(found);
             }
-            tried.extend(groups.into_iter().take(MAX_READERS));
         }
-        tried
+        best
+    }
+
+    /// A group that reads the same: the first that pays in the order of what they compute. Each
+    /// saves the same launch, so there is nothing to gain by trying all.
+    fn sibling(&mut self, module: &mut Module, value: ExprId, trial: &mut Trial) -> Option<Found> {
+        let mut siblings = self.readers.beside(module, value, |group| self.joins.contains_key(&group));
+        self.leave_some(module, value, &siblings, "read the same");
+        siblings.truncate(MAX_READERS);
+        let key = |&group: &ExprId| Group::of(module, group).map(|g| function_key(module, &g.func));
+        siblings.sort_by_cached_key(key);
+        siblings.into_iter().find_map(|sibling| self.tried(module, value, sibling, trial))
+    }
+
+    /// Says that not all of so many groups are tried, if that is so.
+    fn leave_some(&mut self, module: &Module, value: ExprId, groups: &[ExprId], what: &str) {
+        if groups.len() > MAX_READERS {
+            let name = Group::of(module, value).map_or_else(String::new, |g| g.last(module));
+            let why = format!("of the groups that {what}, {MAX_READERS} are tried");
+            self.refused.push((value, format!("the group of `{name}`: {why}")));
+        }
+    }
+
+    /// What a pair is together if that pays; why it does not is noted.
+    fn tried(
+        &mut self,
+        module: &mut Module,
+        value: ExprId,
+        reader: ExprId,
+        trial: &mut Trial,
+    ) -> Option<Found> {
+        self.pair(module, value, reader, trial).unwrap_or_else(|why| {
+            self.refused.push((reader, why));
+            None
+        })
     }
 
     /// What a value and one of its readers are together; nothing if they are not looked at in this
@@ -375,10 +410,15 @@ impl Round {
         if let Some(obstacle) = first.obstacle(&second) {
             return Err(why(obstacle, module));
         }
+        let results =
+            self.readers.kept(module, value, reader).len() + width(&module.types[reader]).unwrap_or(0);
+        if results > MAX_RESULTS {
+            return Err(why(&format!("together they would have {results} results"), module));
+        }
         if [value, reader].iter().any(|&group| self.readers.reads_whole(module, group)) {
             return Err(why("the results of one of them are used as one tuple", module));
         }
-        trial.may_share(&first, &second).map_err(|w| why(w, module))?;
+        trial.may_share(&first, &second).map_err(|w| why(&w, module))?;
         if self.readers.leads_to(module, value, reader) {
             return Err(why("something that reads the value is read too", module));
         }
