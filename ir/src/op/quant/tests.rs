@@ -183,7 +183,8 @@ fn columns_quantise_as_the_rows_of_the_transpose() {
     let (by_columns, column_scales) = quantize_columns(&columns, 6);
     let bits = |scales: &[f32]| -> Vec<u32> { scales.iter().map(|s| s.to_bits()).collect() };
     assert_eq!(bits(&row_scales), bits(&column_scales));
-    for (i, (v, &scale)) in rows.as_flattened().iter().zip(row_scales.iter().flat_map(|s| [s; 6])).enumerate() {
+    for (i, (v, &scale)) in rows.as_flattened().iter().zip(row_scales.iter().flat_map(|s| [s; 6])).enumerate()
+    {
         let expected = (v / scale).round_ties_even().clamp(-127.0, 127.0) as i8;
         assert_eq!([by_rows[i], by_columns[i % 6 * 6 + i / 6]], [expected; 2], "{v} of scale {scale}");
     }
