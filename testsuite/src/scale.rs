@@ -119,12 +119,14 @@ fn wide(operands: usize) -> String {
     format!("  %0 = tanh(%x);\n  concatenate(({}), axis=0)\n", names.join(", "))
 }
 
-/// Closures that captured the parameter, each called by the next one and, the last one, by the result.
+/// Closures that captured the parameter, each called by the next one of its row, as deep as calls
+/// may nest with room to spare; the last ones of the rows are called one after the other.
 fn closures(count: usize) -> String {
+    const ROW: usize = 500;
     let mut text = String::new();
     for i in 0..count {
-        let value = match i {
-            0 => "%y0".to_owned(),
+        let value = match i % ROW {
+            0 => format!("%y{i}"),
             _ => format!("%f{}(%y{i})", i - 1),
         };
         let _ = writeln!(
@@ -133,7 +135,13 @@ fn closures(count: usize) -> String {
              tanh(add({value}, %x))\n  }};"
         );
     }
-    let _ = writeln!(text, "  %f{}(%x)", count - 1);
+    let mut argument = "%x".to_owned();
+    for first in (0..count).step_by(ROW) {
+        let last = count.min(first + ROW) - 1;
+        let _ = writeln!(text, "  let %c{first} = %f{last}({argument});");
+        argument = format!("%c{first}");
+    }
+    let _ = writeln!(text, "  {argument}");
     text
 }
 
